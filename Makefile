@@ -1,0 +1,40 @@
+# The same targets for people and for CI.  PYTHON=python3.12 make venv  picks another interpreter.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help venv demo test bench clean
+
+help:
+	@echo "make venv    create .venv with the pinned packages"
+	@echo "make demo    compare every method on real questions, about 10 minutes"
+	@echo "make test    lint, format check, types, tests"
+	@echo "make bench   side-by-side benchmarks against public peers"
+	@echo "make clean   remove caches and environments; runs/ is kept"
+
+venv: .venv/stamp
+
+.venv/stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Tunewise needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make venv PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: venv
+	$(BIN)/tunewise demo
+
+test: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# Peers live in .venv-peers, so that their pins never meet ours; benchmarks/run.sh creates it
+# from benchmarks/constraints.txt.
+bench: venv
+	@test -f benchmarks/run.sh || { echo "error: benchmarks/run.sh is missing: there is no benchmark to run" >&2; exit 1; }
+	bash benchmarks/run.sh $(abspath $(BIN)/python)
+
+clean:
+	rm -rf .venv .venv-peers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,238 @@
+"""Results on standard output: tables that fit 80 columns, and plain sentences.
+
+On a terminal sentences are wrapped at its width; elsewhere each stays on one line, for grep.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tunewise.cli import figures
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_ELSEWHERE = 100
+"""Width of tables that are written to a file or a pipe."""
+WIDTH_FOR_FAMILIES = 96
+"""From this width on, the leaderboard has a column for the family."""
+
+MOST_SHOWN = 12
+"""Labels, or other parts of one finding, that are listed."""
+
+STANDING = {
+    "superior": "shown to be better than every other finalist",
+    "non-inferior": "shown to lose less than the margin to every other finalist",
+    "undecided": "this test cannot tell it from every other finalist",
+    "too_few_rows": "there are too few test rows to tell",
+}
+
+
+class Entry(Protocol):
+    """A model or data set of the catalog."""
+
+    name: str
+    description: str
+    licence: str
+    size_mb: float
+
+
+def console() -> Console:
+    """A console for standard output, as it is now."""
+    from rich.console import Console
+
+    free_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(
+        width=None if free_width else WIDTH_ELSEWHERE,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+    )
+
+
+def say(text: str = "", *, style: str | None = None) -> None:
+    """One sentence or line."""
+    out = console()
+    out.print(figures.clean(text), style=style, soft_wrap=not out.is_terminal)
+
+
+def say_each(title: str, sentences: Iterable[str]) -> None:
+    """A title and a bullet for each sentence; nothing when there are none."""
+    for number, sentence in enumerate(sentences):
+        if number == 0:
+            say()
+            say(title, style="bold")
+        say(f"- {sentence}")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, bold: int | None = None) -> None:
+    """Columns as wide as they must be; a heading that starts with `>` aligns its column to the right."""
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        right = heading.startswith(">")
+        grid.add_column(
+            heading.removeprefix(">"), justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
+    for number, row in enumerate(rows):
+        grid.add_row(*(figures.clean(cell) for cell in row), style="bold" if number == bold else None)
+    console().print(grid)
+
+
+def print_study(study: Any) -> None:
+    """Leaderboard, recommendation, what was guessed, and what to do next."""
+    recommendation = study.recommendation
+    say()
+    print_leaderboard(study.leaderboard, recommendation.pick)
+    say()
+    say(headline(recommendation), style="bold")
+    for reason in recommendation.reasons:
+        say(f"- {reason}")
+    say_each("Warnings", recommendation.warnings)
+    say_each("How the data were read", reading_notes(study.task))
+    say()
+    say(f"Report: {study.folder / 'report.html'}")
+    say()
+    say("Next", style="bold")
+    for command in recommendation.next_commands:
+        print(f"  {command}")
+
+
+def headline(recommendation: Any) -> str:
+    """The recommendation in one sentence."""
+    low, high = recommendation.ci
+    return (
+        f"Recommended: {recommendation.pick}, {recommendation.metric} {figures.score(recommendation.score)} "
+        f"(95 % interval {figures.interval(low, high)}, {recommendation.n_test:,} test rows); "
+        f"{STANDING[recommendation.status]}."
+    )
+
+
+def reading_notes(task: Any) -> list[str]:
+    """Which columns, kind and metric the task has, and which of these were guessed."""
+    spec, source = task.spec, task.source
+    labels = getattr(spec.answer, "labels", ())
+    target = source.get("target")
+    return [
+        f"Input: {', '.join(spec.inputs)}." + (f" Target: {target}." if target else ""),
+        f"Kind: {spec.kind}{f' with {len(labels)} labels' if labels else ''}. Metric: {spec.metric}.",
+        f"Rows: {len(task.train):,} for training, {len(task.validation):,} for validation, "
+        f"{len(task.test):,} for the test.",
+        *([f"Guessed: {', '.join(source['guessed'])}."] if source.get("guessed") else []),
+    ]
+
+
+def print_leaderboard(rows: Sequence[Mapping[str, Any]], pick: str) -> None:
+    """The finalists, best first; the pick is marked, a method without a finished trial says why."""
+    families = console().width >= WIDTH_FOR_FAMILIES
+    unfinished = any(row["status"] != "finished" for row in rows)
+    headings = ["candidate", *(["family"] if families else []), ">score", ">95 % interval"]
+    headings += [">fit time", ">ms/row", ">MB", *(["status"] if unfinished else [])]
+    lines, bold = [], None
+    for number, row in enumerate(rows):
+        chosen = row["candidate"] == pick
+        bold = number if chosen else bold
+        line = [("* " if chosen else "  ") + str(row["candidate"] or row["method"])]
+        line += [str(row["family"])] if families else []
+        line += [figures.score(row["score"]), figures.interval(row["ci_low"], row["ci_high"])]
+        line += [figures.duration(row["fit_seconds"]), figures.short(row["ms_per_example"])]
+        line += [figures.short(row["artifact_mb"])]
+        lines.append(line + ([str(row["status"]).replace("_", " ")] if unfinished else []))
+    table(headings, lines, bold=bold)
+
+
+def print_runs(records: Sequence[Any], folder: Path) -> None:
+    """Every run with its pick."""
+    if not records:
+        say(f"No runs in {folder}. Start one: tunewise compare DATA")
+        return
+    table(
+        ["run", "created", "status", "pick", ">score"],
+        [
+            [
+                str(one.path),
+                str(one.created)[:16].replace("T", " "),
+                one.status,
+                one.pick or "",
+                figures.score(one.score),
+            ]
+            for one in records
+        ],
+    )
+
+
+def print_entries(entries: Sequence[Entry], command: str) -> None:
+    """What the catalog holds."""
+    table(
+        ["name", ">MB", "licence", "description"],
+        [[one.name, figures.short(one.size_mb), one.licence, one.description] for one in entries],
+    )
+    say()
+    say(f"Fetch one now: tunewise {command} pull NAME")
+
+
+def print_plan(plan: Any, data: str) -> None:
+    """What the data look like, which trials would run, and what they would take."""
+    say_each(f"Data: {data}", profile_notes(plan.profile))
+    say_each(
+        "Tokens", [f"{_name(name)}: {figures.short(value)}" for name, value in plan.token_lengths.items()]
+    )
+    say()
+    table(
+        ["trial", "method", "hyper-parameters", ">time", ">memory MB"],
+        [
+            [
+                one.trial,
+                one.method,
+                figures.parameters(one.parameters),
+                figures.duration(one.forecast_seconds),
+                figures.short(one.forecast_memory_mb),
+            ]
+            for one in plan.trials
+        ],
+    )
+    say()
+    of = f" of {figures.duration(plan.budget_seconds)}" if plan.budget_seconds else ""
+    say(
+        f"In all about {figures.duration(plan.total_seconds)}{of}, as measured on this machine.", style="bold"
+    )
+    for note in plan.notes:
+        say(f"- {note}")
+
+
+def profile_notes(profile: Any) -> list[str]:
+    """What reading found, one line a finding; findings of nothing are left out."""
+    found = profile.to_json() if profile is not None else {}
+    return [line for name, value in found.items() for line in _finding(name, value)]
+
+
+def _finding(name: str, value: Any) -> list[str]:
+    if value in (None, 0, "", [], {}):
+        return []
+    if isinstance(value, Mapping):
+        if any(isinstance(inner, Mapping) for inner in value.values()):
+            return [line for key, inner in value.items() for line in _finding(f"{name} {key}", inner)]
+        shown = [f"{key} {_amount(amount)}" for key, amount in list(value.items())[:MOST_SHOWN]]
+        more = f" and {len(value) - MOST_SHOWN} more" if len(value) > MOST_SHOWN else ""
+        return [f"{_name(name)}: {', '.join(shown)}{more}"]
+    if isinstance(value, list):
+        if all(isinstance(inner, str) for inner in value) and any(" " in inner for inner in value):
+            return value
+        shown = [str(inner) for inner in value[:MOST_SHOWN]]
+        more = f" and {len(value) - MOST_SHOWN} more" if len(value) > MOST_SHOWN else ""
+        return [f"{_name(name)}: {', '.join(shown)}{more}"]
+    return [f"{_name(name)}: {_amount(value)}"]
+
+
+def _amount(value: Any) -> str:
+    return figures.short(value) if isinstance(value, int | float) else str(value)
+
+
+def _name(key: str) -> str:
+    return key.replace("_", " ").capitalize()

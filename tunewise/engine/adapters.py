@@ -1,0 +1,152 @@
+"""Weights that can be put onto a language model and taken off again: LoRA, soft prompts, changed tensors.
+
+The base model's own tensors are never written to: a LoRA sits beside a linear layer, a soft prompt is handed to
+the forward pass, and fully tuned tensors are swapped in by reference and swapped out again. The names are those
+of PEFT and Hugging Face, so that what is saved loads there.
+
+>>> with model.carrying(weights):
+...     scores = score_labels(model, prompts, labels)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+WeightsKind = Literal["lora", "soft-prompt", "full"]
+SOFT_PROMPT = "prompt_embeddings"
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Learned tensors and how they attach to a base model."""
+
+    kind: str
+    tensors: Mapping[str, Tensor]
+    """`lora`: `MODULE.lora_A` [r, in] and `MODULE.lora_B` [out, r]; `soft-prompt`: `prompt_embeddings`
+    [length, hidden]; `full`: every changed parameter under its own name."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the tensors alone do not say, such as `alpha` and `rank`."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned values."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+    def detached(self) -> Weights:
+        """A copy that later training steps cannot change."""
+        copies = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        return Weights(self.kind, copies, dict(self.settings))
+
+
+class AdaptableLinear(nn.Linear):
+    """A linear layer with an empty place beside it for a low-rank update (Hu et al. 2021).
+
+    `y = x W^T + b + scale * (x A^T) B^T`, with A [r, in] and B [out, r]; without an update it is the layer it
+    replaces, sharing its tensors and its name in the state dict.
+    """
+
+    lora_a: Tensor | None = None
+    lora_b: Tensor | None = None
+    scale: float = 1.0
+
+    @classmethod
+    def around(cls, linear: nn.Linear) -> AdaptableLinear:
+        """An adaptable layer on the very tensors of `linear`."""
+        with torch.device("meta"):
+            layer = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        layer.weight = linear.weight
+        layer.bias = linear.bias
+        return layer
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the layer, and the update where there is one."""
+        output = nn.functional.linear(input, self.weight, self.bias)
+        if self.lora_a is None or self.lora_b is None:
+            return output
+        low = nn.functional.linear(input, self.lora_a)
+        # The scale goes onto the narrow side: r columns instead of `out` columns.
+        return output + nn.functional.linear(low * self.scale, self.lora_b)
+
+
+def make_adaptable(network: nn.Module) -> list[str]:
+    """Replace every linear layer except the output head by an `AdaptableLinear`; the names of those replaced."""
+    head = getattr(network, "get_output_embeddings", lambda: None)()
+    names = [
+        name for name, module in network.named_modules() if type(module) is nn.Linear and module is not head
+    ]
+    for name in names:
+        parent_name, _, leaf = name.rpartition(".")
+        parent = network.get_submodule(parent_name) if parent_name else network
+        setattr(parent, leaf, AdaptableLinear.around(getattr(parent, leaf)))
+    return names
+
+
+def new_lora(network: nn.Module, names: list[str], rank: int, alpha: float, seed: int) -> Weights:
+    """A LoRA of `rank` on the layers `names`: A uniform as in Kaiming initialisation, B zero; float32."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        layer = network.get_submodule(name)
+        assert isinstance(layer, AdaptableLinear)
+        bound = 1 / math.sqrt(layer.in_features)  # kaiming_uniform_ with a = sqrt(5), PEFT's choice
+        a = torch.empty(rank, layer.in_features).uniform_(-bound, bound, generator=generator)
+        tensors[f"{name}.lora_A"] = a
+        tensors[f"{name}.lora_B"] = torch.zeros(layer.out_features, rank)
+    return Weights("lora", tensors, {"rank": rank, "alpha": alpha, "targets": names})
+
+
+@contextmanager
+def attached(network: nn.Module, weights: Weights | None) -> Iterator[Tensor | None]:
+    """Put `weights` onto `network` for the length of a `with` block; yields the soft prompt, if it is one."""
+    if weights is None:
+        yield None
+    elif weights.kind == "soft-prompt":
+        yield weights.tensors[SOFT_PROMPT]
+    elif weights.kind == "lora":
+        with _lora_attached(network, weights):
+            yield None
+    else:
+        with _tensors_swapped(network, weights):
+            yield None
+
+
+@contextmanager
+def _lora_attached(network: nn.Module, weights: Weights) -> Iterator[None]:
+    scale = float(weights.settings["alpha"]) / int(weights.settings["rank"])
+    layers: list[AdaptableLinear] = []
+    try:
+        for key, a in weights.tensors.items():
+            name, _, side = key.rpartition(".")
+            if side != "lora_A":
+                continue
+            layer = network.get_submodule(name)
+            assert isinstance(layer, AdaptableLinear)
+            layer.lora_a = a.to(layer.weight.dtype) if a.dtype != layer.weight.dtype else a
+            b = weights.tensors[f"{name}.lora_B"]
+            layer.lora_b = b.to(layer.weight.dtype) if b.dtype != layer.weight.dtype else b
+            layer.scale = scale
+            layers.append(layer)
+        yield
+    finally:
+        for layer in layers:
+            layer.lora_a = layer.lora_b = None
+
+
+@contextmanager
+def _tensors_swapped(network: nn.Module, weights: Weights) -> Iterator[None]:
+    parameters = dict(network.named_parameters())
+    kept = {name: parameters[name].data for name in weights.tensors}
+    try:
+        for name, tensor in weights.tensors.items():
+            parameters[name].data = tensor.to(parameters[name].dtype)
+        yield
+    finally:
+        for name, tensor in kept.items():
+            parameters[name].data = tensor

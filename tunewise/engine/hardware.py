@@ -1,0 +1,112 @@
+"""What this machine computes fast: device, dtype, and the measured rates behind every forecast.
+
+A rate is measured once per machine and kept in the cache folder; forecasts and budgets use the kept figure, so
+that two runs on one machine count the same work for the same minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewise.errors import SettingError
+
+PROBE_SIZE = 1024
+FAST_BFLOAT16 = 1.5
+"""bfloat16 is chosen when it multiplies at least this much faster than float32."""
+
+
+def best_device() -> torch.device:
+    """CUDA when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_dtype() -> torch.dtype:
+    """bfloat16 where the hardware multiplies it fast, else float32; `TUNEWISE_DTYPE` overrides the probe."""
+    wish = os.environ.get("TUNEWISE_DTYPE")
+    if wish is not None:
+        known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+        if wish not in known:
+            raise SettingError(f"TUNEWISE_DTYPE is {wish!r}; expected one of {', '.join(known)}.")
+        return known[wish]
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    rates = matrix_rates()
+    fast = rates["bfloat16"] >= FAST_BFLOAT16 * rates["float32"]
+    return torch.bfloat16 if fast else torch.float32
+
+
+@cache
+def matrix_rates() -> Mapping[str, float]:
+    """Matrix-product rates in FLOP/s by dtype name, measured once per machine and kept in the cache."""
+    return kept_rates(machine_key(), _measure_matrix_rates)
+
+
+def kept_rates(key: str, measure: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+    """The rates kept under `key`, measured now if there are none."""
+    path = _rates_path()
+    kept = _read_rates(path)
+    if key not in kept:
+        kept = {**_read_rates(path), key: dict(measure())}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(json.dumps(kept, indent=1))
+        os.replace(partial, path)
+    rates: Mapping[str, float] = kept[key]
+    return rates
+
+
+def machine_key() -> str:
+    """Names the machine as far as speed goes: processor, cores allowed, threads, GPU, torch version."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{processor_name()} | {cores} cores | {torch.get_num_threads()} threads | {gpu} | {torch.__version__}"
+
+
+@cache
+def processor_name() -> str:
+    """The processor's own name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _rates_path() -> Path:
+    from tunewise.catalog import cache_folder
+
+    return cache_folder() / "rates.json"
+
+
+def _read_rates(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _measure_matrix_rates() -> Mapping[str, float]:
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.randn(PROBE_SIZE, PROBE_SIZE).to(dtype)
+        b = torch.randn(PROBE_SIZE, PROBE_SIZE).to(dtype)
+        best = float("inf")
+        until = time.perf_counter() + 0.4
+        # The fastest of many: the machine may be busy, and only slows a product down.
+        while time.perf_counter() < until or best == float("inf"):
+            start = time.perf_counter()
+            torch.mm(a, b)
+            best = min(best, time.perf_counter() - start)
+        rates[str(dtype).removeprefix("torch.")] = 2 * PROBE_SIZE**3 / best
+    return rates

@@ -1,0 +1,152 @@
+"""A base model in memory: network, tokenizer, and the few facts about them that the engine needs.
+
+>>> model = load(Path("~/models/smollm2").expanduser())
+>>> model.encode("Hello"), model.dtype
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunewise.cost import ModelShape, flop
+from tunewise.engine.adapters import Weights, attached, make_adaptable
+from tunewise.engine.hardware import best_device, best_dtype
+from tunewise.errors import CandidateError, SettingError
+
+STATEFUL_LAYERS = {"linear_attention", "mamba", "recurrent", "conv"}
+
+
+@dataclass(eq=False)
+class LanguageModel:
+    """A causal language model and its tokenizer; the only mutable thing is which weights it carries."""
+
+    network: Any
+    tokenizer: Any
+    folder: Path
+    linear_names: list[str]
+    shape: ModelShape
+    soft_prompt: Tensor | None = None
+    meter: Counter[str] = field(default_factory=Counter)
+    """Floating-point operations counted so far, by kind of work; only ever grows."""
+
+    def count(self, kind: str, *, tokens: int, context: float, projected: int) -> None:
+        """Add a pass of one `kind` (see `tunewise.cost.KINDS`) to the meter."""
+        self.meter[kind] += round(
+            flop(kind, self.shape, tokens=tokens, context=context, projected=projected)
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the network computes in."""
+        dtype: torch.dtype = self.network.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's tensors are."""
+        device: torch.device = self.network.device
+        return device
+
+    @property
+    def context(self) -> int:
+        """Longest sequence in tokens, from the configuration (a tokenizer may claim 1e30)."""
+        return int(self.network.config.get_text_config().max_position_embeddings)
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer."""
+        end: int | None = self.tokenizer.eos_token_id
+        if end is None:
+            raise SettingError(f"the tokenizer in {self.folder} names no end-of-text token; one is needed.")
+        return end
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Every token that ends an answer: the tokenizer's own, and those of the generation settings."""
+        more = getattr(self.network.generation_config, "eos_token_id", None) or ()
+        return frozenset({self.end_id, *([more] if isinstance(more, int) else more)})
+
+    @property
+    def forks(self) -> bool:
+        """Whether its cache can be shared between rows; state-space layers keep one running state instead."""
+        kinds = set(getattr(self.network.config.get_text_config(), "layer_types", None) or ())
+        return not kinds & STATEFUL_LAYERS
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the tokenizer knows how turns are written."""
+        return bool(self.tokenizer.chat_template)
+
+    def encode(self, text: str, *, special: bool = False, start: bool = False) -> list[int]:
+        """Token ids of `text`.
+
+        Args:
+            text: what to encode.
+            special: whether control strings inside mean control tokens; never for a user's text.
+            start: whether the tokenizer adds what starts a document (a BOS token, for example).
+        """
+        encoded = self.tokenizer(text, add_special_tokens=start, split_special_tokens=not special)
+        return list(encoded["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`, control tokens left out."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    @property
+    def control_strings(self) -> tuple[str, ...]:
+        """Strings that the tokenizer would turn into control tokens."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return tuple(token.content for token in added)
+
+    @contextmanager
+    def carrying(self, weights: Weights | None) -> Iterator[None]:
+        """The model with `weights` put on, for the length of a `with` block."""
+        with attached(self.network, weights) as soft_prompt:
+            before, self.soft_prompt = self.soft_prompt, soft_prompt
+            try:
+                yield
+            finally:
+                self.soft_prompt = before
+
+
+def load(folder: Path, dtype: torch.dtype | None = None) -> LanguageModel:
+    """Read a base model from a Hugging Face folder with safetensors weights.
+
+    Args:
+        folder: holds `config.json`, the tokenizer and `*.safetensors`.
+        dtype: what to compute in; by default what this machine multiplies fastest.
+
+    Raises:
+        CandidateError: the folder is not a readable language model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        network = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype or best_dtype(), use_safetensors=True, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise CandidateError(
+            f"{folder} is not a language model that can be read: {error}. "
+            "Expected a Hugging Face folder with config.json, a tokenizer and *.safetensors."
+        ) from error
+    network.requires_grad_(False)
+    network.eval()
+    network.to(best_device())
+    names = make_adaptable(network)
+    shape = ModelShape.from_config(network.config.get_text_config().to_dict())
+    return LanguageModel(network, tokenizer, folder, names, shape)

@@ -1,0 +1,77 @@
+"""Every error Tunewise raises on purpose, in one tree.
+
+    TunewiseError
+    ├── RequestError            the request was wrong: exit code 2, nothing was written
+    │   ├── DataError           the data cannot be read as a task
+    │   ├── SettingError        an unknown or impossible setting, method, model, metric
+    │   ├── BudgetError         the budget cannot hold even the baselines
+    │   ├── FetchError          something must be fetched and cannot be, or arrived damaged
+    │   └── CandidateError      a saved candidate or run folder is missing, foreign or damaged
+    └── WorkError               the request was fine, the work failed: exit code 1
+        └── TrialError          one trial failed; the study records it and goes on
+
+A message says where, what was found, what was expected, and what to do about it.
+
+>>> str(unknown("method", "lorra", ["lora", "full"]))
+'unknown method "lorra". Did you mean "lora"? Known: full, lora.'
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TunewiseError(Exception):
+    """Root of every error raised on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class RequestError(TunewiseError):
+    """The request was wrong; nothing was written."""
+
+    exit_code = 2
+
+
+class DataError(RequestError):
+    """The data cannot be read as a task."""
+
+
+class SettingError(RequestError):
+    """A setting, method, model or metric is unknown or impossible."""
+
+
+class BudgetError(RequestError):
+    """The budget cannot hold even the baselines and their test."""
+
+
+class FetchError(RequestError):
+    """Something must be fetched and cannot be, or did not arrive as promised."""
+
+
+class CandidateError(RequestError):
+    """A saved candidate or run folder is missing, foreign or damaged."""
+
+
+class WorkError(TunewiseError):
+    """The request was fine, but the work failed."""
+
+
+class TrialError(WorkError):
+    """One trial failed; the study records the reason and goes on."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `name`, ignoring case, or None when nothing is close."""
+    by_fold = {candidate.casefold(): candidate for candidate in known}
+    hits = difflib.get_close_matches(name.casefold(), list(by_fold), n=1, cutoff=0.6)
+    return by_fold[hits[0]] if hits else None
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> SettingError:
+    """A `SettingError` that names the nearest known `what` and lists the rest."""
+    names = sorted(known)
+    guess = nearest(name, names)
+    hint = f' Did you mean "{guess}"?' if guess else ""
+    return SettingError(f'unknown {what} "{name}".{hint} Known: {", ".join(names)}.')

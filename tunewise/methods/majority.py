@@ -1,0 +1,80 @@
+"""The most frequent answer of the training rows, whatever the input: what any method has to beat."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tunewise.adapted import ModelRef, Prediction, Predictor
+from tunewise.candidates import describe, read_json, write_json
+from tunewise.methods.base import SearchSpace, Trial
+from tunewise.task import Choices, Dataset, Input, TaskSpec
+
+
+@dataclass(frozen=True)
+class MajorityPredictor:
+    """Answers with the training rows' most frequent target; its scores are their shares."""
+
+    kind: ClassVar[str] = "majority"
+    spec: TaskSpec
+    counts: tuple[tuple[str, int], ...]
+    """Targets and how often each stood in the training rows, most frequent first."""
+
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        """The same answer for every input."""
+        total = sum(count for _, count in self.counts)
+        output, most = self.counts[0]
+        scores = None
+        if isinstance(self.spec.answer, Choices):
+            seen = dict(self.counts)
+            labels = self.spec.answer.labels
+            # One more of each (Laplace), so that a label never seen keeps a finite score.
+            scores = {label: math.log((seen.get(label, 0) + 1) / (total + len(labels))) for label in labels}
+        probability = math.exp(scores[output]) if scores else None
+        return [Prediction(output, scores, probability) for _ in inputs]
+
+    def save(self, folder: Path) -> None:
+        """Write the counts as JSON."""
+        folder.mkdir(parents=True, exist_ok=True)
+        describe(folder, self.kind, self.spec)
+        write_json(folder / "majority.json", [list(pair) for pair in self.counts[:1000]])
+
+    @classmethod
+    def load(cls, folder: Path, spec: TaskSpec) -> MajorityPredictor:
+        """The inverse of `save`."""
+        return cls(spec, tuple((str(t), int(c)) for t, c in read_json(folder / "majority.json")))
+
+
+@dataclass(frozen=True)
+class Majority:
+    """Always the most frequent answer of the training rows."""
+
+    name: ClassVar[str] = "majority"
+    family: ClassVar[str] = "baseline"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    starts_from: ClassVar[str | None] = None
+    order: ClassVar[int] = 0
+    work: ClassVar[str | None] = None
+    predictor: ClassVar[Any] = MajorityPredictor
+
+    @classmethod
+    def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
+        """It applies to every task."""
+        return None
+
+    @classmethod
+    def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
+        """Nothing to choose."""
+        return {}
+
+    def fit(self, start: Predictor, train: Dataset, validation: Dataset, trial: Trial) -> Predictor:
+        """Count the targets."""
+        counts = Counter(train.targets)
+        order = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        fitted = MajorityPredictor(start.spec, tuple(order))
+        trial.check(1, fitted)
+        return fitted

@@ -1,0 +1,142 @@
+"""TF-IDF features and logistic regression: the classifier that needs no language model, and often is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tunewise.adapted import ModelRef, Prediction, Predictor
+from tunewise.candidates import describe, read_json, write_json
+from tunewise.errors import CandidateError
+from tunewise.methods.base import SearchSpace, Trial, Verdict
+from tunewise.methods.similarity import joined, vectorizer
+from tunewise.task import Choices, Dataset, Input, TaskSpec
+
+TENSORS = "tfidf.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPredictor:
+    """A linear classifier over TF-IDF features, kept as plain arrays."""
+
+    kind: ClassVar[str] = "tfidf-logistic"
+    spec: TaskSpec
+    terms: tuple[str, ...]
+    """Feature names, in the order of the columns."""
+    idf: np.ndarray
+    """[features]"""
+    coefficients: np.ndarray
+    """[labels, features]; labels in the spec's order, a label never seen in training at minus infinity."""
+    intercepts: np.ndarray
+    """[labels]"""
+
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        """The most probable label of each input."""
+        if not inputs:
+            return []
+        assert isinstance(self.spec.answer, Choices)
+        labels = self.spec.answer.labels
+        features = self._features().transform([joined(self.spec.fields(given)) for given in inputs])
+        logits = features @ self.coefficients.T + self.intercepts
+        top = logits.max(axis=1, keepdims=True)
+        logprobs = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+        return [
+            Prediction(
+                output=labels[int(row.argmax())],
+                scores={label: float(value) for label, value in zip(labels, row, strict=True)},
+                probability=float(np.exp(row.max())),
+            )
+            for row in logprobs
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write the terms as JSON and the arrays as safetensors."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        describe(folder, self.kind, self.spec)
+        write_json(folder / "terms.json", list(self.terms))
+        arrays = {"idf": self.idf, "coefficients": self.coefficients, "intercepts": self.intercepts}
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / TENSORS)
+
+    @classmethod
+    def load(cls, folder: Path, spec: TaskSpec) -> LinearPredictor:
+        """The inverse of `save`."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            arrays = load_file(folder / TENSORS)
+        except (OSError, SafetensorError) as error:
+            raise CandidateError(f"{folder / TENSORS} is damaged: {error}. Copy the candidate again.") from error
+        terms = tuple(read_json(folder / "terms.json"))
+        return cls(spec, terms, arrays["idf"], arrays["coefficients"], arrays["intercepts"])
+
+    def _features(self) -> Any:
+        features = vectorizer()
+        features.vocabulary_ = {term: column for column, term in enumerate(self.terms)}
+        features.idf_ = self.idf
+        return features
+
+
+@dataclass(frozen=True)
+class TfidfLogistic:
+    """Logistic regression over TF-IDF of words and word pairs."""
+
+    name: ClassVar[str] = "tfidf-logistic"
+    family: ClassVar[str] = "baseline"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    starts_from: ClassVar[str | None] = None
+    order: ClassVar[int] = 2
+    work: ClassVar[str | None] = None
+    predictor: ClassVar[Any] = LinearPredictor
+
+    inverse_penalties: tuple[float, ...] = (1.0, 10.0, 100.0)
+    """Inverse strengths of the L2 penalty to choose from on validation."""
+
+    @classmethod
+    def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
+        """It needs a closed list of labels."""
+        return None if isinstance(spec.answer, Choices) else "it chooses among labels; this task asks for text"
+
+    @classmethod
+    def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
+        """Nothing beyond its own path of penalties."""
+        return {}
+
+    def fit(self, start: Predictor, train: Dataset, validation: Dataset, trial: Trial) -> Predictor:
+        """Fit one classifier for each penalty; validation chooses."""
+        best: tuple[Verdict, LinearPredictor] | None = None
+        for step, inverse_penalty in enumerate(self.inverse_penalties, 1):
+            candidate = _fitted(start.spec, train, inverse_penalty)
+            verdict = trial.check(step, candidate)
+            if best is None or verdict.better_than(best[0]):
+                best = verdict, candidate
+            if verdict.stop:
+                break
+        assert best is not None
+        return best[1]
+
+
+def _fitted(spec: TaskSpec, train: Dataset, inverse_penalty: float) -> LinearPredictor:
+    from sklearn.linear_model import LogisticRegression
+
+    assert isinstance(spec.answer, Choices)
+    labels = spec.answer.labels
+    features = vectorizer()
+    matrix = features.fit_transform([joined(inputs) for inputs in train.inputs])
+    model = LogisticRegression(C=inverse_penalty, max_iter=1000).fit(matrix, train.targets)
+    rows, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn keeps one row for two labels: that of the second
+        rows, intercepts = np.vstack([-rows[0] / 2, rows[0] / 2]), np.array([-intercepts[0], intercepts[0]]) / 2
+    coefficients = np.zeros((len(labels), matrix.shape[1]))
+    biases = np.full(len(labels), -1e9)
+    for label, row, intercept in zip(model.classes_, rows, intercepts, strict=True):
+        place = labels.index(str(label))
+        coefficients[place], biases[place] = row, intercept
+    terms = tuple(str(term) for term in features.get_feature_names_out())
+    return LinearPredictor(spec, terms, np.asarray(features.idf_), coefficients, biases)

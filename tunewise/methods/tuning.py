@@ -1,0 +1,109 @@
+"""What all tuning methods share: learn weights through the task's prompt, keep the best step, stop early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tunewise.adapted import AdaptedModel
+from tunewise.methods.base import Trial, Verdict
+from tunewise.task import Dataset
+
+if TYPE_CHECKING:
+    from tunewise.engine.adapters import Weights
+    from tunewise.engine.training import Recipe, Training
+
+MIN_STEPS_BETWEEN_CHECKS = 8
+PATIENCE = 3
+"""Checks without a better score after which training stops."""
+
+
+def tune(
+    start: AdaptedModel, weights: Weights, train: Dataset, recipe: Recipe, epochs: int, trial: Trial
+) -> AdaptedModel:
+    """Learn `weights` through the prompt of `start`, loss on the answer only.
+
+    The study scores a candidate at every check. When it says stop, the state is kept, and a later call with the
+    same trial goes on from there as if nothing had happened.
+
+    Args:
+        start: the prompt to learn through; its calibration is dropped, the new weights need none.
+        weights: where learning starts.
+        train: the rows to learn from.
+        recipe: rate, batch size and the like.
+        epochs: passes over the rows, at most.
+        trial: scores candidates, keeps state.
+    """
+    from tunewise.adapted import loaded
+    from tunewise.engine.training import Training
+
+    start = replace(start, calibration=None)
+    pairs = start.renderer().pairs(train.inputs, train.targets)
+    training = Training(loaded(start.base), weights, pairs, recipe)
+    best = _Best(start)
+    kept = trial.state()
+    if kept is not None:
+        training.restore(kept)
+        best.restore(kept)
+    total = epochs * training.steps_per_epoch
+    every = max(training.steps_per_epoch, MIN_STEPS_BETWEEN_CHECKS)
+    while training.step < total and best.stale < PATIENCE:
+        until = min(total, (training.step // every + 1) * every)
+        if _learn(training, until, total, trial):
+            break
+        candidate = replace(start, weights=training.weights())
+        epoch = training.step / training.steps_per_epoch
+        verdict = trial.check(training.step, candidate, epoch=epoch)
+        best.offer(candidate, verdict, training.step)
+        if verdict.stop:
+            trial.save_state({**training.state(), **best.state(training.state()["tensors"])})
+            break
+    return best.candidate or replace(start, weights=training.weights())
+
+
+def _learn(training: Training, until: int, total: int, trial: Trial) -> bool:
+    """Train up to step `until`; whether the study wants the trial to end at once."""
+    return any(trial.progress(report.step, total, report.loss) for report in training.steps(until))
+
+
+class _Best:
+    """The best candidate so far, and for how many checks none was better."""
+
+    def __init__(self, start: AdaptedModel) -> None:
+        self.start = start
+        self.candidate: AdaptedModel | None = None
+        self.verdict: Verdict | None = None
+        self.stale = 0
+
+    def offer(self, candidate: AdaptedModel, verdict: Verdict, step: int) -> None:
+        if verdict.better_than(self.verdict):
+            self.candidate, self.verdict, self.stale = candidate, verdict, 0
+        else:
+            self.stale += 1
+
+    def state(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Plain values, and the tensors together with those of the best weights."""
+        assert self.candidate is not None and self.candidate.weights is not None and self.verdict is not None
+        best = {f"best.{name}": tensor for name, tensor in self.candidate.weights.tensors.items()}
+        return {
+            "tensors": {**tensors, **best},
+            "best_value": self.verdict.value,
+            "best_log_loss": self.verdict.log_loss,
+            "stale": self.stale,
+            "kind": self.candidate.weights.kind,
+            "settings": dict(self.candidate.weights.settings),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        from tunewise.engine.adapters import Weights
+
+        tensors = {
+            name.removeprefix("best."): tensor
+            for name, tensor in state["tensors"].items()
+            if name.startswith("best.")
+        }
+        weights = Weights(state["kind"], tensors, state["settings"])
+        self.candidate = replace(self.start, weights=weights)
+        self.verdict = Verdict(state["best_value"], False, state["best_log_loss"])
+        self.stale = int(state["stale"])

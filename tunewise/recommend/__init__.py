@@ -1,0 +1,132 @@
+"""From a run folder to a recommendation: which candidate to use, what was shown of it, and why.
+
+A pure function of the files: no model is loaded, nothing is written. `nominate` fixes two names from
+validation before the test split opens; `recommend` reads the test predictions and applies the rule of
+docs/decisions/0002.
+
+>>> # recommend(Path("runs/tickets")).pick
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from tunewise.recommend.cautions import cautions
+from tunewise.recommend.evidence import Evidence, read_evidence
+from tunewise.recommend.reasons import Findings, reasons
+from tunewise.recommend.recommendation import Compared, Recommendation
+from tunewise.recommend.rule import Finalist, Verdict, judge, nominate, told_apart
+from tunewise.statistics import Difference, rows_needed, rows_needed_continuous, smallest_margin
+
+__all__ = ["Compared", "Finalist", "Recommendation", "nominate", "recommend"]
+
+
+def recommend(folder: Path, *, margin: float | None = None) -> Recommendation:
+    """The recommendation that follows from a run folder's files.
+
+    Args:
+        folder: the run folder; read, never written. margin: points of score that a lower cost may be worth;
+        the run's own by default. Another one is applied,
+            with a warning that it was chosen after the test had been opened.
+
+    Raises:
+        CandidateError: a file is missing, damaged, or contradicts another.
+        SettingError: the margin is not between 0 and 100, or the task's metric is unknown.
+        WorkError: there is no finalist.
+    """
+    folder = Path(folder)
+    evidence = read_evidence(folder)
+    findings = _findings(evidence, evidence.margin if margin is None else margin)
+    pick = evidence.entry(findings.verdict.pick)
+    runner_up = next((entry.candidate for entry in evidence.entries if entry is not pick), None)
+    behind = findings.to_pick[runner_up] if runner_up else None
+    return Recommendation(
+        pick=pick.candidate,
+        status=findings.verdict.status,
+        score=pick.score,
+        ci=(findings.interval.low, findings.interval.high),
+        reasons=reasons(evidence, findings),
+        tied_with=findings.tied,
+        runner_up=runner_up,
+        difference=Compared(-behind.value, (-behind.high, -behind.low), behind.p) if behind else None,
+        margin=findings.margin,
+        warnings=cautions(evidence, findings),
+        reference=findings.reference,
+        nominee=findings.nominee,
+        metric=evidence.metric.name,
+        n_test=len(evidence.targets),
+        differences={
+            name: Compared(d.value, (d.low, d.high), d.p, d.upper) for name, d in findings.to_pick.items()
+        },
+        smallest_margin_shown=findings.smallest_margin,
+        rows_needed=findings.rows_needed,
+        next_commands=_next_commands(folder, evidence),
+        folder=folder,
+    )
+
+
+def _findings(evidence: Evidence, margin: float) -> Findings:
+    reference, nominee = _named(evidence, margin)
+    to_nominee = evidence.differences_to(nominee)
+    verdict = judge(reference, nominee, to_nominee, margin, evidence.labelled_rows)
+    is_nominee = verdict.pick == nominee
+    to_pick = to_nominee if is_nominee else evidence.differences_to(verdict.pick)
+    return Findings(
+        reference=reference,
+        nominee=nominee,
+        verdict=verdict,
+        margin=margin,
+        interval=evidence.interval(evidence.entry(verdict.pick)),
+        to_pick=to_pick,
+        tied=tuple(name for name, apart in told_apart(to_pick).items() if not apart),
+        smallest_margin=smallest_margin(list(verdict.uppers.values())) if verdict.uppers else None,
+        rows_needed=_rows_needed(evidence, nominee, to_nominee, verdict, margin / 100),
+    )
+
+
+def _named(evidence: Evidence, margin: float) -> tuple[str, str]:
+    """Reference and nominee: as the journal fixed them before the test, else from validation now."""
+    named = tuple(one.candidate for one in nominate([entry.finalist for entry in evidence.entries], margin))
+    fixed = evidence.nominated
+    tested = {entry.candidate for entry in evidence.entries}
+    if fixed is None or not math.isclose(margin, evidence.margin) or not tested.issuperset(fixed):
+        return named[0], named[1]
+    return fixed
+
+
+def _rows_needed(
+    evidence: Evidence, nominee: str, to_nominee: Mapping[str, Difference], verdict: Verdict, margin: float
+) -> int | None:
+    """Rows that would show the margin against every finalist it was not shown against.
+
+    None when it was shown, when the margin is 0, and when some finalist is better than the nominee by more
+    than the margin: then no number of rows would.
+    """
+    unshown = [name for name, upper in verdict.uppers.items() if upper >= margin]
+    if not unshown or margin == 0 or any(to_nominee[name].low >= margin for name in unshown):
+        return None
+    return max(_rows_against(evidence, nominee, name, to_nominee[name], margin) for name in unshown)
+
+
+def _rows_against(evidence: Evidence, nominee: str, name: str, difference: Difference, margin: float) -> int:
+    metric, n = evidence.metric, len(evidence.targets)
+    ours, theirs = (metric.rows(evidence.entry(one).outputs, evidence.targets) for one in (nominee, name))
+    if metric.is_rate and evidence.groups is None and ours is not None and theirs is not None:
+        return rows_needed(float((ours != theirs).mean()), margin)
+    standard_error = (difference.high - difference.low) / (2 * 1.96)
+    return rows_needed_continuous(standard_error * math.sqrt(n), margin)
+
+
+def _next_commands(folder: Path, evidence: Evidence) -> tuple[str, ...]:
+    run = shlex.quote(str(folder))
+    inputs = evidence.spec.inputs
+    text = "your text" if len(inputs) == 1 else json.dumps(dict.fromkeys(inputs, "..."), ensure_ascii=False)
+    return (
+        f"tunewise predict {run} --text {shlex.quote(text)}",
+        f"tunewise predict {run} new.csv -o out.csv",
+        f"tunewise report {run}",
+    )

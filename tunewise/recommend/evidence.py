@@ -1,0 +1,230 @@
+"""What a run folder holds that bears on the recommendation, read and checked once.
+
+Scores are taken from the stored predictions, not from the leaderboard, so that score, interval and paired
+differences come from the same rows by the same code.
+
+>>> # evidence = read_evidence(Path("runs/tickets")); [entry.candidate for entry in evidence.entries]
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tunewise import metrics
+from tunewise.errors import CandidateError
+from tunewise.recommend.rule import Finalist, figure
+from tunewise.statistics import Difference, Interval, paired_difference, score_interval
+from tunewise.task import TaskSpec
+
+DEFAULT_MARGIN = 2.0
+DEFAULT_REQUESTS = 100_000
+_MEND = "Restore the file, or run `tunewise compare` again."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finalist: its leaderboard row and its answers to the test rows."""
+
+    finalist: Finalist
+    family: str
+    valid_rate: float
+    outputs: tuple[str, ...]
+    score: float
+
+    @property
+    def candidate(self) -> str:
+        """The candidate's name."""
+        return self.finalist.candidate
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything the recommendation is derived from."""
+
+    spec: TaskSpec
+    entries: tuple[Entry, ...]
+    """Finalists, the highest test score first; of equals, the cheaper."""
+    targets: tuple[str, ...]
+    groups: tuple[str, ...] | None
+    margin: float
+    """The margin the run was started with, in points."""
+    requests: int
+    split_rows: Mapping[str, int]
+    profile: Mapping[str, Any]
+    events: tuple[Mapping[str, Any], ...]
+    untested: tuple[str, ...]
+    """Candidates that finished but never met the test split."""
+
+    @cached_property
+    def metric(self) -> metrics.Metric:
+        """The metric that ranks."""
+        return metrics.get(self.spec.metric)
+
+    @property
+    def labelled_rows(self) -> int:
+        """Rows of all splits together."""
+        return sum(self.split_rows.values())
+
+    @property
+    def nominated(self) -> tuple[str, str] | None:
+        """Reference and nominee as the journal fixed them before the test split was opened, where it did."""
+        for event in self.events:
+            if event.get("event") == "nominated":
+                return str(event.get("reference")), str(event.get("nominee"))
+        return None
+
+    def entry(self, candidate: str) -> Entry:
+        """The finalist of that name."""
+        return next(entry for entry in self.entries if entry.candidate == candidate)
+
+    def interval(self, entry: Entry) -> Interval:
+        """The 95 % interval of a finalist's test score."""
+        return score_interval(self.metric, entry.outputs, self.targets, self.groups)
+
+    def difference(self, a: str, b: str) -> Difference:
+        """Test score of candidate `a` minus that of `b`, paired."""
+        outputs = self.entry(a).outputs, self.entry(b).outputs
+        return paired_difference(self.metric, *outputs, self.targets, self.groups)
+
+    def differences_to(self, candidate: str) -> dict[str, Difference]:
+        """For every other finalist, its test score minus that of `candidate`."""
+        others = (entry.candidate for entry in self.entries if entry.candidate != candidate)
+        return {other: self.difference(other, candidate) for other in others}
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """The evidence in a run folder; raises CandidateError for files missing, damaged or contradictory."""
+    run, task = _read_json(folder / "run.json"), _read_json(folder / "task.json")
+    try:
+        spec = TaskSpec.from_json(task["spec"])
+        split_rows = {name: len(rows) for name, rows in task["splits"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CandidateError(
+            f"{folder / 'task.json'}: cannot be read ({error!r}); expected a spec and splits as in "
+            f"docs/run-folder.md. {_MEND}"
+        ) from None
+    finished = [row for row in _read_csv(folder / "leaderboard.csv") if row["status"] == "finished"]
+    rows = [row for row in finished if (row["score"] or "").strip()]
+    predictions = {row["candidate"]: _read_test(folder, row) for row in rows}
+    _require_same_rows(folder, predictions)
+    first = next(iter(predictions.values()), [])
+    targets = tuple(str(line["target"]) for line in first)
+    groups = tuple(str(line["group"]) for line in first if line.get("group") is not None)
+    metric = metrics.get(spec.metric)
+    entries = [_entry(row, predictions[row["candidate"]], targets, metric) for row in rows]
+    return Evidence(
+        spec=spec,
+        entries=tuple(sorted(entries, key=lambda e: (-e.score, e.finalist.cost_work, e.candidate))),
+        targets=targets,
+        groups=groups if groups and len(groups) == len(targets) else None,
+        margin=float(_setting(run, "margin", run.get("margin", DEFAULT_MARGIN))),
+        requests=int(_setting(run, "requests", DEFAULT_REQUESTS)),
+        split_rows=split_rows,
+        profile=task.get("profile") or {},
+        events=tuple(_read_lines(folder / "trials.jsonl", torn_end=True)),
+        untested=tuple(row["candidate"] for row in finished if row not in rows),
+    )
+
+
+def _entry(
+    row: Mapping[str, str], lines: list[dict[str, Any]], targets: tuple[str, ...], metric: metrics.Metric
+) -> Entry:
+    outputs = tuple("" if line.get("prediction") is None else str(line["prediction"]) for line in lines)
+    return Entry(
+        finalist=Finalist.from_row(row),
+        family=row.get("family") or "",
+        valid_rate=figure(row, "valid_rate", default=1.0),
+        outputs=outputs,
+        score=metric.score(outputs, targets),
+    )
+
+
+def _setting(run: Mapping[str, Any], key: str, default: Any) -> Any:
+    setting = (run.get("settings") or {}).get(key) or {}
+    value = setting.get("value")
+    return default if value is None else value
+
+
+def _read_test(folder: Path, row: Mapping[str, str]) -> list[dict[str, Any]]:
+    path = folder / "predictions" / f"{row.get('trial')}-test.jsonl"
+    lines = _read_lines(path)
+    if not lines or any("row" not in line or "target" not in line for line in lines):
+        raise CandidateError(
+            f"{path}: found {len(lines)} lines; expected one for every test row, each with row, target and "
+            f"prediction. {_MEND}"
+        )
+    return lines
+
+
+def _require_same_rows(folder: Path, predictions: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Paired comparisons need every finalist to have answered the same rows in the same order."""
+    seen = {
+        candidate: [(line.get("source"), line["row"], line["target"]) for line in lines]
+        for candidate, lines in predictions.items()
+    }
+    names = list(seen)
+    for name in names[1:]:
+        if seen[name] != seen[names[0]]:
+            raise CandidateError(
+                f"{folder / 'predictions'}: the test rows of {name} are not those of {names[0]}; expected "
+                f"the same rows and targets in the same order for every finalist. {_MEND}"
+            )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CandidateError(
+            f"{path}: no such file; expected a run folder that `tunewise compare` finished. "
+            "If the run was interrupted, finish it with `tunewise resume`."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CandidateError(f"{path}: cannot be read ({error}). {_MEND}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise CandidateError(f"{path}, line {error.lineno}: not JSON ({error.msg}). {_MEND}") from None
+    if not isinstance(data, dict):
+        raise CandidateError(f"{path}: found a {type(data).__name__}, expected a JSON object. {_MEND}")
+    return data
+
+
+def _read_lines(path: Path, torn_end: bool = False) -> list[dict[str, Any]]:
+    """The JSON objects of a JSONL file; `torn_end` drops a last line that was cut off while being written."""
+    found: list[dict[str, Any]] = []
+    lines = _text(path).splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            if torn_end and number == len(lines):
+                break
+            raise CandidateError(f"{path}, line {number}: not JSON ({error.msg}). {_MEND}") from None
+        if not isinstance(value, dict):
+            raise CandidateError(
+                f"{path}, line {number}: found {line[:40]!r}, expected a JSON object. {_MEND}"
+            )
+        found.append(value)
+    return found
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    rows = list(csv.DictReader(_text(path).splitlines(keepends=True)))
+    wanted = ("candidate", "family", "trial", "score", "validation_score", "cost_work", "status")
+    missing = [name for name in wanted if rows and name not in rows[0]]
+    if missing:
+        raise CandidateError(
+            f"{path}: column {missing[0]!r} is missing; found {', '.join(rows[0])}. Expected the columns of "
+            f"docs/run-folder.md. {_MEND}"
+        )
+    return rows

@@ -1,0 +1,215 @@
+"""The reasons for a pick, as sentences that each carry their numbers.
+
+Scores are printed as shares with three decimals, differences in points (hundredths). No sentence claims
+more than the status does: a difference that is not shown is told with its interval, never as `better`.
+
+>>> points(0.0184), ratio_text(10.0, 2.0, "full")
+('1.8', 'full costs 5.0 times as much')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunewise.recommend.evidence import Entry, Evidence
+from tunewise.recommend.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
+from tunewise.statistics import Difference, Interval
+
+WITHOUT_MODEL = ("baseline",)
+PROMPT_ONLY = ("prompt engineering",)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the rule and the tests said, from which the sentences are made."""
+
+    reference: str
+    nominee: str
+    verdict: Verdict
+    margin: float
+    """In points."""
+    interval: Interval
+    """Of the pick's test score."""
+    to_pick: Mapping[str, Difference]
+    """For every other finalist, its score minus the pick's."""
+    tied: tuple[str, ...]
+    smallest_margin: float | None
+    rows_needed: int | None
+
+
+def reasons(evidence: Evidence, findings: Findings) -> tuple[str, ...]:
+    """Every reason for the pick, the most important first."""
+    pick = evidence.entry(findings.verdict.pick)
+    found = [_score(evidence, findings, pick)]
+    if pick.family in WITHOUT_MODEL:
+        found.append(f"No language model was needed: {pick.candidate} is a baseline that works without one.")
+    found += _standing(evidence, findings)
+    if len(evidence.entries) > 1:
+        found += [_runner_up(evidence, findings), _cost(evidence, findings, pick)]
+    found.append(_best_of_families(evidence))
+    return tuple(sentence for sentence in found if sentence)
+
+
+def points(share: float) -> str:
+    """A share in points, one decimal."""
+    text = f"{100 * share:.1f}"
+    return "0.0" if text == "-0.0" else text
+
+
+def p_text(p: float) -> str:
+    """A p value in words."""
+    return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun in the right form."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def ratio_text(theirs: float, ours: float, name: str) -> str:
+    """What `name`, which costs `theirs`, costs against `ours`."""
+    low, high = sorted((theirs, ours))
+    if high <= low * SAME_COST:
+        return f"{name} costs about the same (within 10 %)"
+    if ours == 0:
+        return f"{name} costs model work where the pick costs none"
+    if theirs == 0:
+        return f"{name} costs no model work"
+    if theirs > ours:
+        return f"{name} costs {theirs / ours:,.1f} times as much"
+    return f"{name} is {ours / theirs:,.1f} times cheaper"
+
+
+def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:
+    interval = findings.interval
+    rows = counted(len(evidence.targets), "test row")
+    return (
+        f"{pick.candidate} scores {pick.score:.3f} {evidence.metric.name} on {rows} "
+        f"(95 % interval {interval.low:.3f} to {interval.high:.3f})."
+    )
+
+
+def _standing(evidence: Evidence, findings: Findings) -> list[str]:
+    """Why this status."""
+    status = findings.verdict.status
+    if len(evidence.entries) == 1:
+        few = _too_few(evidence) if status == "too_few_rows" else []
+        return [*few, "It is the only finalist: there is nothing to compare it with, so nothing is claimed."]
+    if status == "too_few_rows":
+        return [*_too_few(evidence), _named(evidence, findings)]
+    if status == "undecided":
+        return [_named(evidence, findings), _not_shown(findings), _needed(findings), _tied(findings)]
+    if status == "non-inferior":
+        return [_named(evidence, findings), _shown(findings), _tied(findings)]
+    closest, p = max(adjusted(findings.to_pick).items(), key=lambda item: item[1])
+    beats = (
+        "It scores higher than every other finalist, each difference tested and adjusted for the others "
+        f"(Holm): {p_text(p)} at most ({closest})."
+    )
+    return [_named(evidence, findings), beats]
+
+
+def _too_few(evidence: Evidence) -> list[str]:
+    return [
+        f"Too few rows to claim anything: {evidence.labelled_rows} labelled rows in all, and below "
+        f"{FEWEST_ROWS} the rule's choice is given without a claim."
+    ]
+
+
+def _named(evidence: Evidence, findings: Findings) -> str:
+    reference, nominee = evidence.entry(findings.reference), evidence.entry(findings.nominee)
+    best = f"{reference.finalist.validation_score:.3f}"
+    if reference is nominee:
+        return (
+            f"Before the test, {nominee.candidate} was named from validation: it scored highest there "
+            f"({best}), and no cheaper finalist came within {findings.margin:g} points."
+        )
+    return (
+        f"Before the test, {nominee.candidate} was named from validation: the cheapest finalist "
+        f"({nominee.finalist.validation_score:.3f}) within {findings.margin:g} points of the highest score "
+        f"there ({best}, {reference.candidate})."
+    )
+
+
+def _shown(findings: Findings) -> str:
+    worst, upper = max(findings.verdict.uppers.items(), key=lambda item: item[1])
+    return (
+        f"The test shows it no more than {findings.margin:g} points below any other finalist: the largest "
+        f"one-sided 95 % bound of (other − {findings.nominee}) is {points(upper)} points ({worst})."
+    )
+
+
+def _not_shown(findings: Findings) -> str:
+    uppers = findings.verdict.uppers
+    over = [f"{name} {points(upper)}" for name, upper in uppers.items() if upper >= findings.margin / 100]
+    text = (
+        f"The test could not show {findings.nominee} within {findings.margin:g} points of every other "
+        f"finalist. One-sided 95 % bounds of (other − {findings.nominee}) in points: {', '.join(over)}."
+    )
+    if findings.reference == findings.nominee:
+        return text + " It stays the pick because it scored highest on validation."
+    return text + f" So the pick is {findings.reference}, which scored highest on validation."
+
+
+def _needed(findings: Findings) -> str:
+    text = f"The smallest margin that this test could have shown is {findings.smallest_margin:g} points."
+    if findings.rows_needed is None:
+        if findings.margin == 0:
+            return text
+        return (
+            text
+            + f" More rows would not help: some finalist is better by more than {findings.margin:g} points."
+        )
+    return text + (
+        f" About {counted(findings.rows_needed, 'test row')} would show {findings.margin:g} points, if the "
+        "candidates are in truth equally good (80 % power)."
+    )
+
+
+def _tied(findings: Findings) -> str:
+    if not findings.tied:
+        worst = max(adjusted(findings.to_pick).values())
+        return (
+            f"On this test {findings.verdict.pick} differs from every other finalist ({p_text(worst)} at "
+            "most, Holm-adjusted)."
+        )
+    return f"On this test {findings.verdict.pick} cannot be told from: {', '.join(findings.tied)}."
+
+
+def _runner_up(evidence: Evidence, findings: Findings) -> str:
+    pick = findings.verdict.pick
+    other = next(entry for entry in evidence.entries if entry.candidate != pick)
+    d = findings.to_pick[other.candidate]
+    return (
+        f"The best of the others on test is {other.candidate} with {other.score:.3f}: {pick} minus "
+        f"{other.candidate} is {points(-d.value)} points (95 % interval {points(-d.high)} to "
+        f"{points(-d.low)}, {p_text(d.p)})."
+    )
+
+
+def _cost(evidence: Evidence, findings: Findings, pick: Entry) -> str:
+    runner_up = next(entry for entry in evidence.entries if entry is not pick)
+    reference = evidence.entry(findings.reference)
+    others = dict.fromkeys(entry.candidate for entry in (reference, runner_up) if entry is not pick)
+    said = [
+        ratio_text(evidence.entry(name).finalist.cost_work, pick.finalist.cost_work, name) for name in others
+    ]
+    return (
+        f"Cost of {evidence.requests:,} requests with one set-up, in counted work: against {pick.candidate}, "
+        f"{'; '.join(said)}."
+    )
+
+
+def _best_of_families(evidence: Evidence) -> str:
+    tuned = {entry.family for entry in evidence.entries} - {*WITHOUT_MODEL, *PROMPT_ONLY}
+    parts = []
+    for label, families in (
+        ("without a language model", WITHOUT_MODEL),
+        ("by prompting alone", PROMPT_ONLY),
+        ("with training", tuple(tuned)),
+    ):
+        best = next((entry for entry in evidence.entries if entry.family in families), None)
+        if best is not None:
+            parts.append(f"{label}, {best.candidate} with {best.score:.3f}")
+    return f"Highest on test {'; '.join(parts)}." if parts else ""

@@ -1,0 +1,112 @@
+"""The recommendation as a record: what `recommendation.json` holds.
+
+>>> ci = Compared(0.1, (0.0, 0.2), 0.04)
+>>> ci.to_json()
+{'value': 0.1, 'ci': [0.0, 0.2], 'p': 0.04}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tunewise.errors import CandidateError
+from tunewise.recommend.rule import Status
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A paired difference of two test scores, as shares."""
+
+    value: float
+    ci: tuple[float, float]
+    """Two-sided 95 % interval."""
+    p: float
+    """Two-sided, not adjusted for other comparisons."""
+    upper: float | None = None
+    """One-sided 95 % upper bound."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        data: dict[str, Any] = {"value": self.value, "ci": list(self.ci), "p": self.p}
+        return data if self.upper is None else data | {"upper": self.upper}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Compared:
+        """The inverse of `to_json`."""
+        low, high = data["ci"]
+        return cls(data["value"], (low, high), data["p"], data.get("upper"))
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Which candidate to use, what was shown of it, and why."""
+
+    pick: str
+    status: Status
+    score: float
+    """Of the pick on the test split."""
+    ci: tuple[float, float]
+    """95 % interval of the score."""
+    reasons: tuple[str, ...]
+    tied_with: tuple[str, ...]
+    """Finalists the pick cannot be told from: Holm-adjusted two-sided p of at least 0.05."""
+    runner_up: str | None
+    """The highest test score among the others; None when there are no others."""
+    difference: Compared | None
+    """Pick minus runner-up."""
+    margin: float
+    """In points."""
+    warnings: tuple[str, ...]
+    reference: str
+    nominee: str
+    metric: str
+    n_test: int
+    differences: Mapping[str, Compared]
+    """Every other finalist minus the pick."""
+    smallest_margin_shown: float | None
+    """In points: the smallest margin at which the nominee would be shown; None when there are no others."""
+    rows_needed: int | None
+    """Test rows that would show the margin; None when it is shown, or when no number of rows would."""
+    next_commands: tuple[str, ...]
+    folder: Path = field(default=Path(), compare=False)
+    """The run folder; not written."""
+
+    def load(self) -> Any:
+        """The recommended predictor, ready to use; raises CandidateError when its folder cannot be read."""
+        import tunewise
+
+        return tunewise.load(self.folder / "candidates" / self.pick)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads back."""
+        data = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "folder"}
+        data |= {name: list(value) for name, value in data.items() if isinstance(value, tuple)}
+        data["difference"] = self.difference.to_json() if self.difference else None
+        data["differences"] = {name: compared.to_json() for name, compared in self.differences.items()}
+        return {"format": FORMAT, **data}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], folder: Path = Path()) -> Recommendation:
+        """The inverse of `to_json`; raises CandidateError for another format or a missing field."""
+        if data.get("format") != FORMAT:
+            raise CandidateError(
+                f"{folder / 'recommendation.json'}: found format {data.get('format')!r}, expected {FORMAT}. "
+                "Rebuild it with `tunewise report`."
+            )
+        try:
+            values = {one.name: data[one.name] for one in fields(cls) if one.name != "folder"}
+            for name in ("ci", "reasons", "tied_with", "warnings", "next_commands"):
+                values[name] = tuple(values[name])
+            values["difference"] = Compared.from_json(data["difference"]) if data["difference"] else None
+            compared = {name: Compared.from_json(one) for name, one in data["differences"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CandidateError(
+                f"{folder / 'recommendation.json'}: cannot be read ({error!r}); expected the fields of "
+                "docs/run-folder.md. Rebuild it with `tunewise report`."
+            ) from None
+        return cls(**(values | {"differences": compared, "folder": folder}))

@@ -1,0 +1,210 @@
+"""What the data look like, and with which settings and versions the run was made.
+
+The profile's keys are those that reading writes; a key this page does not know is skipped, one with another shape
+too, so that a page is built from older and newer runs alike.
+
+>>> [group.name for group in settings(run)]  # doctest: +SKIP
+['Settings', 'Versions', 'Machine', 'Base model', 'Budget']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from tunewise.report import charts
+from tunewise.report.answers import word
+from tunewise.report.files import Fields
+from tunewise.report.records import Run
+from tunewise.report.words import NOTHING, count, percent, plain, plural, setting
+
+SPLITS = ("train", "validation", "test")
+FINDINGS = {
+    "duplicates": "Duplicate rows",
+    "near_duplicates": "Near-duplicate rows",
+    "conflicts": "Rows with conflicting targets",
+    "leaks": "Rows of the test found in training",
+    "leaked": "Rows of the test found in training",
+    "dropped": "Rows left out",
+    "incomplete": "Incomplete rows",
+    "truncated": "Rows truncated",
+    "groups": "Groups",
+}
+MOST_BARS = 30
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A label and how often it occurs."""
+
+    name: str
+    count: str
+    share: str
+    bar: Markup
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table of figures."""
+
+    name: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What reading found in the data."""
+
+    source: tuple[tuple[str, str], ...]
+    splits: tuple[tuple[str, str], ...]
+    balance: tuple[Bar, ...]
+    balance_note: str
+    findings: tuple[tuple[str, str], ...]
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One setting, version or fact about the machine."""
+
+    name: str
+    value: str
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries of one kind."""
+
+    name: str
+    entries: tuple[Entry, ...]
+
+
+def profile(run: Run) -> Profile:
+    """The data's profile, from `task.json`."""
+    found = run.task.section("profile").values
+    splits = run.task.section("splits")
+    sizes = tuple((name, count(len(splits.items(name)))) for name in SPLITS if name in splits.values)
+    bars, note = _balance(run, found)
+    return Profile(
+        source=_source(run),
+        splits=sizes,
+        balance=bars,
+        balance_note=note,
+        findings=tuple(
+            (name, size) for key, name in FINDINGS.items() if (size := _size(found.get(key))) is not None
+        ),
+        tables=_lengths(found.get("lengths")),
+        notes=tuple(text for text in _list(found.get("warnings")) if isinstance(text, str)),
+    )
+
+
+def _source(run: Run) -> tuple[tuple[str, str], ...]:
+    spec, source = run.spec, run.task.section("source")
+    known = [
+        ("Data", source.text("path") if isinstance(source.values.get("path", ""), str) else ""),
+        ("Kind", spec.kind),
+        ("Input", ", ".join(spec.inputs)),
+        ("Target", source.text("target") if isinstance(source.values.get("target", ""), str) else ""),
+        ("Groups", spec.group or ""),
+        ("Instruction", spec.instruction),
+    ]
+    return tuple((name, value) for name, value in known if value)
+
+
+def _balance(run: Run, found: Mapping[str, Any]) -> tuple[tuple[Bar, ...], str]:
+    """Bars of the labels, over all splits where they are counted by split."""
+    raw = next((found[key] for key in ("balance", "label_counts", "labels") if isinstance(found.get(key), dict)), {})
+    counts: dict[str, float] = {}
+    for key, value in raw.items():
+        for label, number in value.items() if isinstance(value, dict) else [(key, value)]:
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                counts[label] = counts.get(label, 0.0) + number
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    total, most = sum(counts.values()), max(counts.values(), default=0.0)
+    bars = tuple(
+        Bar(
+            word(run, label),
+            count(number),
+            percent(number / total),
+            charts.share_bar(number / most, f"label-{index}", f"{word(run, label)}: {count(number)} rows"),
+        )
+        for index, (label, number) in enumerate(ranked[:MOST_BARS], 1)
+        if total
+    )
+    left = len(ranked) - len(bars)
+    return bars, f"and {plural(left, 'rarer label')}" if left else ""
+
+
+def _size(value: Any) -> str | None:
+    """A finding's size: a number, how many are listed, or the sum over splits."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return plain(value)
+    if isinstance(value, list):
+        return count(len(value))
+    if isinstance(value, dict):
+        numbers = [number for number in value.values() if isinstance(number, int | float)]
+        return count(sum(numbers)) if len(numbers) == len(value) else None
+    return None
+
+
+def _lengths(value: Any) -> tuple[Table, ...]:
+    """Lengths as a table: one row for each field or split, one column for each figure."""
+    if not isinstance(value, dict) or not value:
+        return ()
+    flat = {key: row for key, row in value.items() if isinstance(row, dict)}
+    if not flat:
+        flat = {"all rows": value}
+    columns = tuple(dict.fromkeys(column for row in flat.values() for column in row if _is_number(row[column])))
+    rows = tuple(
+        (str(name), *(plain(row[column]) if _is_number(row.get(column)) else NOTHING for column in columns))
+        for name, row in flat.items()
+    )
+    return (Table("Lengths", ("", *(column.replace("_", " ") for column in columns)), rows),) if columns else ()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def settings(run: Run) -> tuple[Group, ...]:
+    """Settings with where each value came from, then versions, machine, base model and budget."""
+    info = run.info
+    given = info.section("settings")
+    entries = tuple(_setting(given, name) for name in given.values)
+    budget = {key: value for key, value in info.section("budget").values.items() if key != "rates"}
+    groups = (
+        Group("Settings", entries),
+        Group("Versions", _entries(info.section("versions").values)),
+        Group("Machine", _entries(info.section("hardware").values)),
+        Group("Base model", _entries(info.section("model").values)),
+        Group("Budget", _entries(budget | {"seed": info.values.get("seed"), "margin": info.values.get("margin")})),
+    )
+    return tuple(group for group in groups if group.entries)
+
+
+def _setting(given: Fields, name: str) -> Entry:
+    one = given.section(name)
+    return Entry(name, setting(one.values.get("value")), one.text("from"))
+
+
+def _entries(values: Mapping[str, Any]) -> tuple[Entry, ...]:
+    flat = {key: value for key, value in values.items() if not isinstance(value, dict) and value is not None}
+    return tuple(Entry(key.replace("_", " "), _shown(key, value)) for key, value in flat.items())
+
+
+def _shown(key: str, value: Any) -> str:
+    if _is_number(value) and key not in ("seed",):
+        return f"{value:.3g}" if abs(value) >= 1e12 else plain(value)
+    return setting(value)

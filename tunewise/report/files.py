@@ -1,0 +1,191 @@
+"""Reading the files of a run folder without trusting them.
+
+A run folder may be old, moved, half written or not ours. Every value that reaches the page passes through `Fields`,
+which names the file and the key when a value has the wrong type; so a damaged folder gives one clear `CandidateError`
+and never a traceback or a page with a wrong number.
+
+>>> Fields("run.json", {"seed": 3, "margin": "two"}).number("seed")
+3.0
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewise.errors import CandidateError
+
+MENDING = "Restore the file, or run `tunewise resume` on the folder to write it again."
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval, both ends included."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A mapping read from a file, with the place it came from; a missing key is None or empty, a wrong type raises."""
+
+    where: str
+    values: Mapping[str, Any]
+
+    def wrong(self, key: str, expected: str) -> CandidateError:
+        """The error for a value of the wrong type."""
+        found = repr(self.values.get(key))
+        shown = found if len(found) <= 60 else found[:57] + "..."
+        return CandidateError(f"{self.where}: {key!r} is {shown}; expected {expected}. {MENDING}")
+
+    def text(self, key: str, default: str = "") -> str:
+        """The value as text; numbers are spelt out, None gives `default`."""
+        value = self.values.get(key)
+        if value is None:
+            return default
+        if isinstance(value, str | int | float):
+            return str(value)
+        raise self.wrong(key, "text")
+
+    def needed(self, key: str) -> str:
+        """The value as text; raises CandidateError when it is missing or empty."""
+        if not self.text(key):
+            raise self.wrong(key, "text that is not empty")
+        return self.text(key)
+
+    def number(self, key: str) -> float | None:
+        """The value as a finite number; missing, empty and non-finite values give None."""
+        value = self.values.get(key)
+        if value is None or value == "":
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise self.wrong(key, "a number")
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            raise self.wrong(key, "a number") from None
+        return number if math.isfinite(number) else None
+
+    def count(self, key: str) -> int | None:
+        """The value as a whole number."""
+        number = self.number(key)
+        return None if number is None else round(number)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """The value as true or false."""
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def section(self, key: str) -> Fields:
+        """The mapping under `key`; empty when missing."""
+        value = self.values.get(key)
+        if value is None:
+            value = {}
+        if not isinstance(value, dict):
+            raise self.wrong(key, "a JSON object")
+        return Fields(f"{self.where}, {key}", value)
+
+    def items(self, key: str) -> list[Any]:
+        """The list under `key`; empty when missing."""
+        value = self.values.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.wrong(key, "a list")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """The list of texts under `key`; empty when missing."""
+        found = self.items(key)
+        if not all(isinstance(item, str) for item in found):
+            raise self.wrong(key, "a list of texts")
+        return tuple(found)
+
+    def interval(self, key: str) -> Interval | None:
+        """The pair `[low, high]` under `key`, or None when it is missing."""
+        ends = self.items(key)
+        if not ends:
+            return None
+        if len(ends) != 2:
+            raise self.wrong(key, "[low, high]")
+        pair = Fields(f"{self.where}, {key}", {"low": ends[0], "high": ends[1]})
+        low, high = pair.number("low"), pair.number("high")
+        return None if low is None or high is None else Interval(low, high)
+
+
+def read_json(path: Path) -> Fields | None:
+    """The JSON object in `path`, or None when there is no such file; raises CandidateError when it is damaged."""
+    text = _text(path)
+    return None if text is None else _parse(text, path.name)
+
+
+def read_lines(path: Path, torn_end: bool = False) -> Iterator[Fields]:
+    """The objects of a JSONL file, nothing when there is no such file.
+
+    With `torn_end`, a broken last line without a line end is dropped: it is what an interrupted write leaves.
+    """
+    text = _text(path)
+    if text is None:
+        return
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield _parse(line, f"{path.name}, line {number}")
+        except CandidateError:
+            if torn_end and number == len(lines):
+                return
+            raise
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> list[Fields] | None:
+    """The rows of a CSV file that must have `columns`, or None when there is no such file."""
+    text = _text(path)
+    if text is None:
+        return None
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise CandidateError(f"{path.name}, line {reader.line_num}: {error}. {MENDING}") from None
+    header = reader.fieldnames or []
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise CandidateError(
+            f"{path.name}: column {missing[0]!r} is missing; found {list(header)}, expected {list(columns)}. {MENDING}"
+        )
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise CandidateError(f"{path.name}, row {number}: expected {len(header)} values. {MENDING}")
+    return [Fields(f"{path.name}, row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise CandidateError(f"{path.name}: not UTF-8 at byte {error.start}. {MENDING}") from None
+    except OSError as error:
+        raise CandidateError(f"{path.name}: cannot be read ({error.strerror}). Check the folder's permissions.") from None
+
+
+def _parse(text: str, where: str) -> Fields:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CandidateError(f"{where}: not JSON ({error}). {MENDING}") from None
+    if not isinstance(value, dict):
+        raise CandidateError(f"{where}: found {type(value).__name__}, expected a JSON object. {MENDING}")
+    return Fields(where, value)

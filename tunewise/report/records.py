@@ -1,0 +1,254 @@
+"""A run folder as frozen records: everything the page shows, and nothing it has to trust.
+
+`run.json` and `task.json` make a folder a run folder; without them there is nothing to report. The other files are
+optional: an interrupted run has no leaderboard yet, and its page says so.
+
+>>> read_run(Path("runs/tickets")).recommendation.pick  # doctest: +SKIP
+'lora'
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewise.errors import CandidateError
+from tunewise.report.files import MENDING, Fields, Interval, read_json, read_lines, read_table
+from tunewise.report.journal import Trial, fold
+from tunewise.task import TaskSpec
+
+FORMAT = 1
+PLAIN_NAME = re.compile(r"[^/\\\x00]+")
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One row of the leaderboard."""
+
+    candidate: str
+    method: str
+    family: str
+    model: str
+    trial: str
+    score: float | None
+    interval: Interval | None
+    validation_score: float | None
+    fit_seconds: float | None
+    ms_per_example: float | None
+    prompt_tokens: float | None
+    trainable_parameters: int | None
+    artifact_mb: float | None
+    valid_rate: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference of two scores, as shares."""
+
+    value: float
+    interval: Interval | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The pick and the evidence for it."""
+
+    pick: str
+    status: str
+    score: float | None
+    interval: Interval | None
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    tied_with: tuple[str, ...]
+    runner_up: str
+    difference: Difference | None
+    differences: Mapping[str, Difference]
+    margin: float | None
+    metric: str
+    n_test: int | None
+    smallest_margin_shown: float | None
+    rows_needed: int | None
+    next_commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One test row and what the pick answered."""
+
+    row: int
+    source: str
+    target: str
+    prediction: str
+    probability: float | None
+    valid: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything the page is built from."""
+
+    folder: Path
+    info: Fields
+    """`run.json`."""
+    task: Fields
+    """`task.json`."""
+    spec: TaskSpec
+    trials: tuple[Trial, ...] | None
+    messages: tuple[str, ...]
+    finalists: tuple[Finalist, ...] | None
+    recommendation: Recommendation | None
+    answers: tuple[Answered, ...] | None
+    """The pick's answers to the test rows, in the split's order."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric every score on the page is in."""
+        return (self.recommendation.metric if self.recommendation else "") or self.spec.metric
+
+    @property
+    def pick(self) -> Finalist | None:
+        """The leaderboard row of the pick."""
+        name = self.recommendation.pick if self.recommendation else ""
+        return next((row for row in self.finalists or () if name and row.candidate == name), None)
+
+    def inputs(self, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, str]]:
+        """Input fields of the `wanted` test rows, by (source, row); empty when the run keeps no `rows.jsonl`."""
+        found: dict[tuple[str, int], Mapping[str, str]] = {}
+        for line in read_lines(self.folder / "rows.jsonl"):
+            row = line.count("row")
+            if row is None or line.text("split", "test") != "test":
+                continue
+            key = (line.text("source", "data"), row)
+            if key in wanted:
+                fields = line.section("inputs")
+                found[key] = {name: fields.text(name) for name in fields.values}
+        return found
+
+
+def read_run(folder: Path) -> Run:
+    """The records of the run in `folder`; raises CandidateError when it is not a run folder, or damaged."""
+    if not folder.is_dir():
+        raise CandidateError(f"{folder}: no such folder; expected a run folder such as runs/NAME. Try `tunewise runs`.")
+    info, task = _head(folder, "run.json"), _head(folder, "task.json")
+    journal = folder / "trials.jsonl"
+    trials, messages = fold(read_lines(journal, torn_end=True))
+    finalists = _finalists(folder)
+    recommendation = _recommendation(folder)
+    name = recommendation.pick if recommendation else ""
+    trial = next((row.trial for row in finalists or () if name and row.candidate == name), "")
+    return Run(
+        folder=folder,
+        info=info,
+        task=task,
+        spec=_spec(task),
+        trials=trials if journal.exists() else None,
+        messages=messages,
+        finalists=finalists,
+        recommendation=recommendation,
+        answers=_answers(folder, trial),
+    )
+
+
+def _head(folder: Path, name: str) -> Fields:
+    fields = read_json(folder / name)
+    if fields is None:
+        raise CandidateError(
+            f"{folder}: not a run folder, {name} is missing. Expected a folder that `tunewise compare` wrote."
+        )
+    if fields.count("format") != FORMAT:
+        raise CandidateError(
+            f"{folder / name}: format {fields.values.get('format')!r}; this version reads format {FORMAT}. "
+            "Build the page with the version of Tunewise that wrote the run."
+        )
+    return fields
+
+
+def _spec(task: Fields) -> TaskSpec:
+    try:
+        return TaskSpec.from_json(task.section("spec").values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CandidateError(f"{task.where}, spec: cannot be read ({error!r}). {MENDING}") from None
+
+
+def _finalists(folder: Path) -> tuple[Finalist, ...] | None:
+    rows = read_table(folder / "leaderboard.csv", ("candidate", "method", "score", "status"))
+    return None if rows is None else tuple(_finalist(row) for row in rows)
+
+
+def _finalist(row: Fields) -> Finalist:
+    low, high = row.number("ci_low"), row.number("ci_high")
+    return Finalist(
+        candidate=row.needed("candidate"),
+        method=row.text("method"),
+        family=row.text("family"),
+        model=row.text("model"),
+        trial=row.text("trial"),
+        score=row.number("score"),
+        interval=None if low is None or high is None else Interval(low, high),
+        validation_score=row.number("validation_score"),
+        fit_seconds=row.number("fit_seconds"),
+        ms_per_example=row.number("ms_per_example"),
+        prompt_tokens=row.number("prompt_tokens"),
+        trainable_parameters=row.count("trainable_parameters"),
+        artifact_mb=row.number("artifact_mb"),
+        valid_rate=row.number("valid_rate"),
+        status=row.text("status"),
+    )
+
+
+def _recommendation(folder: Path) -> Recommendation | None:
+    fields = read_json(folder / "recommendation.json")
+    if fields is None:
+        return None
+    others = fields.section("differences")
+    found = {name: _difference(others, name) for name in others.values}
+    return Recommendation(
+        pick=fields.text("pick"),
+        status=fields.text("status"),
+        score=fields.number("score"),
+        interval=fields.interval("ci"),
+        reasons=fields.texts("reasons"),
+        warnings=fields.texts("warnings"),
+        tied_with=fields.texts("tied_with"),
+        runner_up=fields.text("runner_up"),
+        difference=_difference(fields, "difference"),
+        differences={name: value for name, value in found.items() if value is not None},
+        margin=fields.number("margin"),
+        metric=fields.text("metric"),
+        n_test=fields.count("n_test"),
+        smallest_margin_shown=fields.number("smallest_margin_shown"),
+        rows_needed=fields.count("rows_needed"),
+        next_commands=fields.texts("next_commands"),
+    )
+
+
+def _difference(fields: Fields, key: str) -> Difference | None:
+    own = fields.section(key)
+    value = own.number("value")
+    return None if value is None else Difference(value, own.interval("ci"), own.number("p"))
+
+
+def _answers(folder: Path, trial: str) -> tuple[Answered, ...] | None:
+    # A trial id is a file name here: one with a separator would read outside the run folder.
+    path = folder / "predictions" / f"{trial}-test.jsonl"
+    if not PLAIN_NAME.fullmatch(trial) or not path.exists():
+        return None
+    return tuple(_answered(line) for line in read_lines(path))
+
+
+def _answered(line: Fields) -> Answered:
+    row = line.count("row")
+    if row is None:
+        raise line.wrong("row", "a row number")
+    values: dict[str, Any] = {
+        "target": line.text("target"),
+        "prediction": line.text("prediction"),
+        "probability": line.number("probability"),
+        "valid": line.flag("valid", default=True),
+    }
+    return Answered(row, line.text("source", "data"), **values)

@@ -1,0 +1,74 @@
+"""Everything the page's template is given, section by section.
+
+>>> sorted(sections(run))  # doctest: +SKIP
+['board', 'confusion', ...]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunewise.report import answers, facts, tables
+from tunewise.report.records import Run
+from tunewise.report.usage import how_to_use
+from tunewise.report.verdict import verdict
+from tunewise.report.words import metric_name, plain
+
+TITLES = {
+    "verdict": "Verdict",
+    "leaderboard": "Leaderboard",
+    "cost": "Score against cost",
+    "trials": "Every trial",
+    "answers": "What the pick answered",
+    "mistakes": "Ten mistakes",
+    "data": "The data",
+    "use": "Use the winner",
+    "settings": "Settings and versions",
+    "reading": "How to read this page",
+}
+
+
+def sections(run: Run) -> dict[str, Any]:
+    """The template's variables: words and drawings, nothing left to compute."""
+    choice = answers.is_choice(run)
+    scores = [] if choice else answers.row_scores(run)
+    return {
+        "titles": TITLES,
+        "name": run.info.text("name") or run.folder.resolve().name,
+        "about": _about(run),
+        "metric": metric_name(run.metric),
+        "margin": plain(run.recommendation.margin if run.recommendation else None),
+        "verdict": verdict(run),
+        "board": tables.board(run),
+        "has_board": run.finalists is not None,
+        "charts": tables.cost_charts(run),
+        "trials": tables.trial_rows(run),
+        "has_journal": run.trials is not None,
+        "trial_summary": tables.trial_summary(run),
+        "messages": run.messages,
+        "panels": tables.panels(run),
+        "has_answers": bool(run.answers),
+        "is_choice": choice,
+        "confusion": answers.confusion(run),
+        "pairs": answers.confused_pairs(run) if choice else (),
+        "samples": () if choice else answers.samples(run, scores),
+        "bins": () if choice else answers.distribution(scores),
+        "row_metric": metric_name(answers.row_metric(run)),
+        "mistakes": answers.mistakes(run, scores),
+        "has_inputs": (run.folder / "rows.jsonl").exists(),
+        "profile": facts.profile(run),
+        "usage": how_to_use(run),
+        "settings": facts.settings(run),
+    }
+
+
+def _about(run: Run) -> tuple[str, ...]:
+    """The line under the run's name."""
+    created = run.info.text("created")
+    parts = (
+        run.info.section("model").text("name"),
+        f"budget {run.info.section('budget').text('text')}" if run.info.section("budget").text("text") else "",
+        f"seed {run.info.text('seed')}" if run.info.text("seed") else "",
+        f"{created[:10]} {created[11:16]} UTC".strip() if created else "",
+    )
+    return tuple(part for part in parts if part)

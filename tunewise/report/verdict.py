@@ -1,0 +1,116 @@
+"""The verdict in one sentence, in words that claim no more than the status does.
+
+>>> Verdict("Use", "lora", ": accuracy 0.856.", None, (), (), ()).headline
+'Use lora: accuracy 0.856.'
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunewise.report.records import Recommendation, Run
+from tunewise.report.words import (
+    count,
+    figure,
+    interval,
+    listed,
+    metric_name,
+    p_value,
+    plain,
+    points,
+    points_interval,
+    score,
+)
+
+NAMED = 3
+"""Ties are named in the sentence up to this number; the reasons name them all."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One figure under the verdict."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The sentence in three parts, so that the page can set the pick apart, and what stands under it."""
+
+    opening: str
+    pick: str
+    rest: str
+    status: str | None
+    facts: tuple[Fact, ...]
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def headline(self) -> str:
+        """The whole sentence."""
+        return f"{self.opening} {self.pick}{self.rest}".strip()
+
+
+def verdict(run: Run) -> Verdict:
+    """The verdict of a run; a sentence that says so when there is none yet."""
+    told = run.recommendation
+    if told is None or not told.pick:
+        why = "the run has not reached the test split" if told is None else "no trial finished"
+        warnings = told.warnings if told else ()
+        return Verdict(f"No recommendation yet: {why}.", "", "", None, (), told.reasons if told else (), warnings)
+    rows = f" on {count(told.n_test)} test rows" if told.n_test is not None else ""
+    scored = f"{metric_name(run.metric)} {score(told.score)} {interval(told.interval)}".strip()
+    return Verdict(
+        opening="Use",
+        pick=told.pick,
+        rest=f": {scored}{rows}, {_claim(told)}{_against(told)}.",
+        status=told.status,
+        facts=_facts(run, told),
+        reasons=told.reasons,
+        warnings=told.warnings,
+    )
+
+
+def _claim(told: Recommendation) -> str:
+    """The status in plain words."""
+    margin = f"{plain(told.margin)} {'point' if told.margin == 1 else 'points'}"
+    if told.status == "superior":
+        return "better than every other finalist"
+    if told.status == "non-inferior":
+        return f"with no finalist more than {margin} better"
+    if told.status == "too_few_rows":
+        return "too few rows to claim that it is best"
+    if told.status == "undecided":
+        tied = told.tied_with
+        named = listed(tied) if len(tied) <= NAMED else f"{len(tied)} other finalists"
+        others = f" it from {named}" if tied else " that it is best"
+        verb = "tell" if tied else "show"
+        return f"though the test cannot {verb}{others}{_more_rows(told)}"
+    return f"status {told.status or 'unknown'}"
+
+
+def _more_rows(told: Recommendation) -> str:
+    more = (told.rows_needed or 0) - (told.n_test or 0)
+    return f" (with about {count(more)} more test rows it could)" if told.rows_needed and more > 0 else ""
+
+
+def _against(told: Recommendation) -> str:
+    if told.difference is None or not told.runner_up:
+        return ""
+    return f"; {points(told.difference.value)} points against the runner-up {told.runner_up}"
+
+
+def _facts(run: Run, told: Recommendation) -> tuple[Fact, ...]:
+    facts = [Fact(metric_name(run.metric), score(told.score), interval(told.interval) or "no interval")]
+    if told.difference is not None:
+        against, p = told.difference.interval, p_value(told.difference.p)
+        note = " ".join(part for part in (points_interval(against), p) if part)
+        facts.append(Fact(f"points against {told.runner_up or 'the runner-up'}", points(told.difference.value), note))
+    row = run.pick
+    if row is not None:
+        facts.append(Fact("seconds to set up", figure(row.fit_seconds), "once, on this machine"))
+        tokens = "" if row.prompt_tokens is None else f"{figure(row.prompt_tokens)} uncached prompt tokens"
+        facts.append(Fact("milliseconds a request", figure(row.ms_per_example), tokens or "as measured in the test"))
+    return tuple(facts)

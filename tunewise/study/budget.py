@@ -1,0 +1,94 @@
+"""From what the user allows to what the race may spend: minutes become counted work, once, at the start.
+
+>>> terms = settle(Budget.parse("10m"), forecaster, finalists=methods)
+>>> terms.allowance.work
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunewise.errors import BudgetError
+from tunewise.settings import Budget
+from tunewise.study.forecast import Forecaster
+from tunewise.study.policy import RESERVE_SHARE, Allowance
+
+TEST_MARGIN = 1.15
+"""The test is forecast with this allowance: it must not be what runs out."""
+SAVING_SECONDS = 5.0
+"""Leaderboard, recommendation and page."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a study may spend, in the unit its decisions are made in."""
+
+    budget: Budget
+    work_limit: float | None
+    """The whole budget in work; None for a budget in trials."""
+    allowance: Allowance
+    """What is left of it for the race, the test and the report put aside."""
+    test_work: float
+    """Forecast of the one test of all finalists."""
+    deadline: float | None
+    """Seconds after which the clock ends the search."""
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget in seconds, where it is one."""
+        return self.budget.limit if self.budget.unit == "seconds" else None
+
+    def to_json(self, rates: Mapping[str, float]) -> dict[str, Any]:
+        """The `budget` record of `run.json`."""
+        return {
+            "text": self.budget.text,
+            "unit": self.budget.unit,
+            "limit": self.budget.limit,
+            "work_limit": self.work_limit,
+            "rates": dict(rates),
+        }
+
+
+def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Terms:
+    """Convert `budget`, and check that it holds the baselines and their test.
+
+    Raises:
+        BudgetError: it does not; the message says what it would take.
+    """
+    baselines = [method for method in methods if method.family == "baseline"]
+    required = baselines or list(methods[:1])
+    models = [method for method in methods if method.work]
+    test_work = len(models) * forecaster.evaluation(forecaster.n_test)
+    if budget.unit == "trials":
+        if budget.limit < len(required):
+            raise BudgetError(
+                f"a budget of {budget.text} cannot hold the {len(required)} baselines "
+                f"({', '.join(m.name for m in required)}); give at least {len(required)}trials."
+            )
+        return Terms(budget, None, Allowance(None, int(budget.limit)), test_work, None)
+    least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
+    least += sum(forecaster.evaluation(forecaster.n_validation + forecaster.n_test) for m in required if m.work)
+    if budget.unit == "flop":
+        limit, saving = budget.limit, 0.0
+    else:
+        limit = budget.limit * forecaster.rates["score"]
+        saving = SAVING_SECONDS * forecaster.rates["score"]
+    least += saving
+    if least > limit:
+        raise BudgetError(
+            f"a budget of {budget.text} cannot hold the baselines ({', '.join(m.name for m in required)}) and "
+            f"their test; that takes about {_amount(least, budget, forecaster)}."
+        )
+    room = max(least - saving, limit * (1 - RESERVE_SHARE) - TEST_MARGIN * test_work - saving)
+    deadline = None
+    if budget.unit == "seconds":
+        deadline = max(0.0, budget.limit - forecaster.seconds(TEST_MARGIN * test_work + saving))
+    return Terms(budget, limit, Allowance(room, None), test_work, deadline)
+
+
+def _amount(work: float, budget: Budget, forecaster: Forecaster) -> str:
+    if budget.unit == "flop":
+        return f"{work:.2g}flop"
+    return f"{int(forecaster.seconds(work)) + 1}s"

@@ -1,0 +1,341 @@
+"""One study from start to verdict: set up, race, open the test once, derive leaderboard and recommendation.
+
+>>> contest = Contest.begin(task, request, folder)
+>>> contest.run()
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tunewise.adapted import AdaptedModel, Constraint, ModelRef, forget_scores, loaded, reference
+from tunewise.candidates import read_json, write_json
+from tunewise.errors import CandidateError, DataError, SettingError, WorkError
+from tunewise.methods import get, load_predictor, registered
+from tunewise.prompt import Prompt
+from tunewise.settings import Budget
+from tunewise.study import files
+from tunewise.study.budget import Terms, settle
+from tunewise.study.evaluation import evaluate, write_predictions
+from tunewise.study.forecast import Forecaster, TokenStatistics
+from tunewise.study.journal import Event, Journal, mend, read_events
+from tunewise.study.policy import Race
+from tunewise.study.rates import rates_of
+from tunewise.study.runner import Worker
+from tunewise.task import Choices, Dataset, Task, TaskSpec, Text
+
+RUN, TASK, JOURNAL, ROWS = "run.json", "task.json", "trials.jsonl", "rows.jsonl"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a study, resolved and checked."""
+
+    model: str
+    methods: tuple[str, ...]
+    budget: Budget
+    margin: float
+    seed: int
+    truncate: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What every trial of a study stands on."""
+
+    task: Task
+    base: AdaptedModel
+    methods: tuple[Any, ...]
+    forecaster: Forecaster
+    terms: Terms
+    notes: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Contest:
+    """A study in its run folder."""
+
+    folder: Path
+    request: Request
+    ground: Ground
+    journal: Journal
+    past: list[Event]
+
+    @classmethod
+    def begin(
+        cls,
+        folder: Path,
+        request: Request,
+        ground: Ground,
+        record: Mapping[str, Any],
+        on_event: Callable[[Event], None] | None,
+    ) -> Contest:
+        """Write the settings, the task and its rows into `folder`, and open the journal.
+
+        `record` holds what else `run.json` tells: the command and the settings with where they came from.
+        """
+        from tunewise.reading import write_rows
+
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(folder / JOURNAL, on_event)
+        write_rows(ground.task, folder / ROWS)
+        write_json(folder / TASK, files.task_record(ground.task))
+        run = {
+            "format": 1,
+            "name": folder.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **record,
+            "methods": list(request.methods),
+            "versions": files.versions(),
+            "hardware": files.hardware(),
+            "model": files.model_record(ground.base.base),
+            "budget": ground.terms.to_json(ground.forecaster.rates),
+            "truncate": request.truncate,
+            "seed": request.seed,
+            "margin": request.margin,
+        }
+        write_json(folder / RUN, run)
+        contest = cls(folder, request, ground, journal, [])
+        for note in ground.notes:
+            journal.write("message", None, text=note)
+        return contest
+
+    @classmethod
+    def again(cls, folder: Path, on_event: Callable[[Event], None] | None) -> Contest:
+        """Open a run folder to go on with it.
+
+        Raises:
+            CandidateError: the folder is no run, or a damaged one.
+        """
+        from tunewise.reading import read_rows
+
+        if not (folder / RUN).exists():
+            raise CandidateError(f"{folder} is not a run: it has no {RUN}. Name a folder that compare has made.")
+        run, task = read_json(folder / RUN), read_json(folder / TASK)
+        try:
+            budget = Budget(run["budget"]["text"], run["budget"]["unit"], run["budget"]["limit"])
+            request = Request(
+                run["model"]["name"],
+                tuple(run["methods"]),
+                budget,
+                float(run["margin"]),
+                int(run["seed"]),
+                bool(run["truncate"]),
+            )
+            read = read_rows(folder / ROWS, TaskSpec.from_json(task["spec"]))
+        except (KeyError, TypeError) as error:
+            raise CandidateError(f"{folder} is not a complete run: {error} is missing in {RUN}.") from error
+        rates = run["budget"]["rates"]
+        ground = prepare(read, request, rates=rates, expected=run["model"]["sha256"])
+        mend(folder / JOURNAL)
+        past = read_events(folder / JOURNAL)
+        elapsed = max((event.get("elapsed", 0.0) for event in past), default=0.0)
+        journal = Journal(folder / JOURNAL, on_event, elapsed_before=elapsed)
+        return cls(folder, request, ground, journal, past)
+
+    def run(self) -> None:
+        """Race, nominate, test, and derive what follows from them.
+
+        Raises:
+            WorkError: not one trial finished.
+        """
+        ground = self.ground
+        worker = Worker(
+            folder=self.folder,
+            task=ground.task,
+            base=ground.base,
+            seed=self.request.seed,
+            journal=self.journal,
+            forecaster=ground.forecaster,
+            past=self.past,
+            deadline=ground.terms.deadline,
+            budget_seconds=ground.terms.seconds,
+            model_name=self.request.model,
+        )
+        self._phase("searching")
+        race(ground, worker).go()
+        rows = [row for row in files.best_rows(read_events(self.folder / JOURNAL)) if row.status == "finished"]
+        if not rows:
+            raise WorkError(f"not one trial finished; {self.folder / JOURNAL} tells what became of each.")
+        self._nominate(rows)
+        self._phase("testing the finalists, once")
+        for row in rows:
+            self._test(row)
+        self._phase("writing the report")
+        files.write_leaderboard(self.folder, read_events(self.folder / JOURNAL))
+
+    def _nominate(self, rows: Sequence[files.Row]) -> None:
+        """Fix the two names that rule 5 needs, before the test split is opened."""
+        from tunewise.recommend import Finalist, nominate
+
+        if any(event["event"] == "nominated" for event in self.past):
+            return
+        finalists = [
+            Finalist(row.method, row.validation_score or 0.0, row.cost_work, row.artifact_mb) for row in rows
+        ]
+        chosen, nominee = nominate(finalists, self.request.margin)
+        self.journal.write(
+            "nominated",
+            None,
+            reference=chosen.candidate,
+            nominee=nominee.candidate,
+            finalists=[row.method for row in rows],
+        )
+
+    def _test(self, row: files.Row) -> None:
+        path = self.folder / "predictions" / f"{row.trial}-test.jsonl"
+        done = any(event["event"] == "tested" and event["trial"] == row.trial for event in self.past)
+        if done and path.exists():
+            return
+        forget_scores()
+        candidate = self.folder / "candidates" / row.method
+        origin = read_json(candidate / "candidate.json").get("trial")
+        if origin != row.trial:
+            raise CandidateError(f"{candidate} holds trial {origin}, expected {row.trial}; the folder was changed.")
+        evaluation = evaluate(load_predictor(candidate), self.ground.task.test)
+        write_predictions(path, evaluation)
+        self.journal.write(
+            "tested", row.trial, score=round(evaluation.score, 6), seconds=round(evaluation.seconds, 3)
+        )
+
+    def _phase(self, text: str) -> None:
+        self.journal.tell({"event": "phase", "trial": None, "text": text})
+
+
+def race(ground: Ground, runner: Any) -> Race:
+    """The race of a study, on a runner that works or one that only forecasts."""
+    return Race(
+        spec=ground.task.spec,
+        model=ground.base.base,
+        methods=ground.methods,
+        forecaster=ground.forecaster,
+        allowance=ground.terms.allowance,
+        runner=runner,
+    )
+
+
+def choose_methods(names: Sequence[str] | None, spec: TaskSpec) -> tuple[list[Any], list[str]]:
+    """Method classes to compare, and why those left out do not apply.
+
+    Raises:
+        SettingError: a name is unknown, or a method that was asked for does not apply.
+    """
+    wanted = list(registered().values()) if names is None else [get(name) for name in dict.fromkeys(names)]
+    chosen, notes = [], []
+    for method in wanted:
+        reason = method.applies(spec, None)
+        if reason is None:
+            chosen.append(method)
+        elif names is None:
+            notes.append(f"{method.name}: left out, {reason}.")
+        else:
+            raise SettingError(f"method {method.name!r} does not apply here: {reason}.")
+    order = list(registered().values())
+    return sorted(chosen, key=order.index), notes
+
+
+def base_model(spec: TaskSpec, model: ModelRef) -> AdaptedModel:
+    """The base model with the task's plain prompt: what every method starts from."""
+    constraint = Constraint() if isinstance(spec.answer, Choices) else None
+    return AdaptedModel(spec, model, Prompt(spec.instruction), constraint)
+
+
+def prepare(
+    task: Task, request: Request, *, rates: Mapping[str, float] | None = None, expected: str | None = None
+) -> Ground:
+    """Load the model, count tokens, convert the budget; nothing is written.
+
+    Args:
+        task: with rows in all three splits.
+        request: what is asked.
+        rates: those the study was started with; measured or taken from the cache otherwise.
+        expected: checksum that the model must have.
+
+    Raises:
+        RequestError: the request cannot be met.
+    """
+    for name, rows in (("validation", task.validation), ("test", task.test)):
+        if not len(rows):
+            raise DataError(f"the {name} split has no rows; a comparison needs some. Give --{name}.")
+    methods, notes = choose_methods(request.methods, task.spec)
+    model = reference(request.model)
+    if expected is not None and model.sha256 != expected:
+        raise CandidateError(
+            f"the model {request.model!r} has checksum {model.sha256[:12]}…, expected {expected[:12]}…: "
+            "it has changed since the run began. Restore it, or start a new run."
+        )
+    base = base_model(task.spec, model)
+    task, more = _fit_context(task, base, truncate=request.truncate)
+    tokens = TokenStatistics.of(base, task.train)
+    if rates is None:
+        rates = {} if request.budget.unit == "flop" else rates_of(loaded(model))
+    answer = task.spec.answer
+    forecaster = Forecaster(
+        shape=loaded(model).shape,
+        tokens=tokens,
+        rates=rates,
+        n_train=len(task.train),
+        n_validation=len(task.validation),
+        n_test=len(task.test),
+        text_tokens=answer.max_tokens if isinstance(answer, Text) else None,
+    )
+    terms = settle(request.budget, forecaster, methods)
+    return Ground(task, base, tuple(methods), forecaster, terms, (*notes, *more))
+
+
+def _fit_context(task: Task, base: AdaptedModel, *, truncate: bool) -> tuple[Task, list[str]]:
+    """Refuse inputs longer than the context, or cut them where that was asked for."""
+    from dataclasses import replace
+
+    notes: list[str] = []
+    splits: dict[str, Dataset] = {}
+    for name in ("train", "validation", "test"):
+        rows: Dataset = getattr(task, name)
+        long = base.check_lengths(rows.inputs)
+        if long and not truncate:
+            first = rows.examples[long[0]]
+            raise DataError(
+                f"{len(long)} of {len(rows)} {name} inputs are longer than the model's context of "
+                f"{loaded(base.base).context} tokens (the first is row {first.row}). "
+                "Shorten them, or cut them with --truncate."
+            )
+        if long:
+            notes.append(f"{len(long)} {name} inputs were longer than the model's context and were cut.")
+            rows = _cut(rows, set(long), base)
+        splits[name] = rows
+    return replace(task, **splits), notes
+
+
+def _cut(rows: Dataset, long: set[int], base: AdaptedModel) -> Dataset:
+    from dataclasses import replace
+
+    examples = list(rows.examples)
+    for place in long:
+        example = examples[place]
+        while base.check_lengths([example.inputs]):
+            # The longest field loses its last tenth until the prompt fits.
+            name = max(example.inputs, key=lambda field: len(example.inputs[field]))  # noqa: B023
+            shorter = example.inputs[name][: int(len(example.inputs[name]) * 0.9)]
+            example = replace(example, inputs={**example.inputs, name: shorter})
+        examples[place] = example
+    return Dataset(tuple(examples))
+
+
+def check_out(folder: Path) -> None:
+    """Refuse an output folder that holds something, or cannot be written.
+
+    Raises:
+        SettingError: with what to do.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingError(f"the output folder {folder} exists and is not empty; name another with --out.")
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise SettingError(f"the output folder {folder} cannot be written: no right to write in {existing}.")

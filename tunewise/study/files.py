@@ -1,0 +1,213 @@
+"""The files of a run folder that the study writes: settings, task, and the leaderboard derived from the rest.
+
+The formats are described in `docs/run-folder.md`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tunewise import metrics
+from tunewise import statistics as evidence
+from tunewise.adapted import AdaptedModel, ModelRef, loaded
+from tunewise.candidates import read_json
+from tunewise.methods import get
+from tunewise.task import Task, TaskSpec
+
+COLUMNS = (
+    "candidate,method,family,model,trial,seed,n_train,score,ci_low,ci_high,validation_score,fit_seconds,"
+    "ms_per_example,prompt_tokens,trainable_parameters,artifact_mb,peak_rss_mb,valid_rate,status,cost_work,"
+    "setup_work,request_work,metrics"
+).split(",")
+PACKAGES = ("tunewise", "torch", "transformers", "safetensors", "scikit-learn", "scipy", "numpy", "sacrebleu")
+REQUESTS, UPDATES = 100_000, 1
+"""How often a candidate is asked and set up again, for its cost (honesty rule 6)."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """What the study runs on."""
+    import psutil
+    import torch
+
+    from tunewise.engine.hardware import best_dtype, processor_name
+
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "cpu": processor_name(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "dtype": str(best_dtype()).removeprefix("torch."),
+    }
+
+
+def model_record(base: ModelRef) -> dict[str, Any]:
+    """What is known of the base model."""
+    from tunewise import catalog
+
+    network = loaded(base).network
+    licence = catalog.model(base.name).licence if base.name in catalog.model_names() else None
+    return {
+        "name": base.name,
+        "source": "catalog" if licence else "given",
+        "revision": None,
+        "sha256": base.sha256,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "licence": licence,
+    }
+
+
+def task_record(task: Task) -> dict[str, Any]:
+    """The content of `task.json`."""
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    return {
+        "format": 1,
+        "name": task.name,
+        "spec": task.spec.to_json(),
+        "source": dict(task.source),
+        "profile": task.profile.to_json() if task.profile else None,
+        "splits": {name: [[e.source, e.row] for e in rows] for name, rows in splits.items()},
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the journal says of the best trial of a method."""
+
+    method: str
+    model: str
+    trial: str
+    status: str
+    seed: int
+    n_train: int
+    validation_score: float | None
+    log_loss: float | None
+    work: float
+    seconds: float
+    peak_rss_mb: float
+    trainable_parameters: int
+    request_work: float
+    artifact_mb: float
+
+    @property
+    def cost_work(self) -> float:
+        """Requests × serving work + updates × set-up work (honesty rule 6)."""
+        return REQUESTS * self.request_work + UPDATES * self.work
+
+
+def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """One row a method: its best finished trial by validation, or its last trial with what became of it."""
+    started = {e["trial"]: e for e in events if e["event"] == "started"}
+    ended = {e["trial"]: e for e in events if e["event"] in ("finished", "failed", "pruned", "out_of_budget")}
+    rows: dict[str, Row] = {}
+    for trial, end in ended.items():
+        begin = started.get(trial, end)
+        row = Row(
+            method=begin["method"],
+            model=begin["model"],
+            trial=trial,
+            status=end["event"],
+            seed=begin.get("seed", 0),
+            n_train=begin.get("n_train", 0),
+            validation_score=end.get("value"),
+            log_loss=end.get("log_loss"),
+            work=end.get("work", 0.0),
+            seconds=end.get("seconds", 0.0),
+            peak_rss_mb=end.get("peak_rss_mb", 0.0),
+            trainable_parameters=end.get("trainable_parameters", 0),
+            request_work=end.get("request_work", 0.0),
+            artifact_mb=end.get("artifact_mb", 0.0),
+        )
+        before = rows.get(row.method)
+        if before is None or _preference(row) > _preference(before):
+            rows[row.method] = row
+    return list(rows.values())
+
+
+def _preference(row: Row) -> tuple[bool, float, float]:
+    value = row.validation_score if row.validation_score is not None else -1.0
+    loss = row.log_loss if row.log_loss is not None else float("inf")
+    return (row.status == "finished", value, -loss)
+
+
+def write_leaderboard(folder: Path, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Derive `leaderboard.csv` from the journal and the stored predictions; the rows, best first."""
+    spec = TaskSpec.from_json(read_json(folder / "task.json")["spec"])
+    lines = [_line(folder, spec, row) for row in best_rows(events)]
+    lines.sort(key=lambda line: (line["score"] == "", -(line["score"] or 0.0), line["cost_work"] or 0.0))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    partial = folder / f".leaderboard.{os.getpid()}"
+    partial.write_text(buffer.getvalue(), encoding="utf-8")
+    os.replace(partial, folder / "leaderboard.csv")
+    return lines
+
+
+def _line(folder: Path, spec: TaskSpec, row: Row) -> dict[str, Any]:
+    line: dict[str, Any] = dict.fromkeys(COLUMNS, "")
+    family = get(row.method).family
+    line.update(candidate=row.method, method=row.method, family=family, model=row.model, trial=row.trial)
+    line.update(seed=row.seed, n_train=row.n_train, status=row.status)
+    path = folder / "predictions" / f"{row.trial}-test.jsonl"
+    if row.status != "finished" or not path.exists():
+        return line
+    tested = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    outputs, targets = [t["prediction"] for t in tested], [t["target"] for t in tested]
+    groups = [t["group"] for t in tested] if "group" in tested[0] else None
+    metric = metrics.get(spec.metric)
+    interval = evidence.score_interval(metric, outputs, targets, groups)
+    uncached = statistics.fmean(t["prompt_tokens"] - t["cached_tokens"] for t in tested)
+    every = metrics.all_scores(spec.kind, outputs, targets)
+    line.update(
+        score=round(float(metric.score(outputs, targets)), 6),
+        ci_low=round(interval.low, 6),
+        ci_high=round(interval.high, 6),
+        validation_score="" if row.validation_score is None else round(row.validation_score, 6),
+        fit_seconds=round(row.seconds, 2),
+        ms_per_example=round(statistics.fmean(t["milliseconds"] for t in tested), 3),
+        prompt_tokens=round(uncached, 1),
+        trainable_parameters=row.trainable_parameters,
+        artifact_mb=row.artifact_mb,
+        peak_rss_mb=round(row.peak_rss_mb, 1),
+        valid_rate=round(sum(t["valid"] for t in tested) / len(tested), 4),
+        cost_work=f"{row.cost_work:.6g}",
+        setup_work=f"{row.work:.6g}",
+        request_work=f"{row.request_work:.6g}",
+        metrics=json.dumps({name: round(float(value), 6) for name, value in every.items()}),
+    )
+    line["cost_work"] = float(line["cost_work"])
+    return line
+
+
+def artifact_mb(folder: Path) -> float:
+    """Size of a saved candidate in MB."""
+    return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 3)
+
+
+def trainable_parameters(predictor: Any) -> int:
+    """Learned values of an adapted model; 0 for prompts and baselines."""
+    weights = predictor.weights if isinstance(predictor, AdaptedModel) else None
+    return weights.parameters if weights is not None else 0

@@ -1,0 +1,91 @@
+"""The append-only record of a study: one line an event, flushed as it happens.
+
+>>> with Journal(folder / "trials.jsonl") as journal:
+...     journal.write("started", "lora-1", method="lora")
+>>> read_events(folder / "trials.jsonl")[-1]["event"]
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunewise.errors import CandidateError
+
+Event = dict[str, Any]
+ENDED = frozenset({"finished", "pruned", "failed", "out_of_budget"})
+
+
+def read_events(path: Path) -> list[Event]:
+    """All events of a journal; a torn last line, as a killed process leaves it, is left out.
+
+    Raises:
+        CandidateError: another line than the last is damaged.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    events: list[Event] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise CandidateError(
+                f"{path}, line {number}: found {line[:60]!r}, expected one JSON object a line. "
+                "The journal was changed by hand; restore it."
+            ) from error
+    return events
+
+
+def mend(path: Path) -> None:
+    """Cut a torn last line off, so that the next event starts on a line of its own."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+
+
+@dataclass
+class Journal:
+    """The one writer of a study's journal."""
+
+    path: Path
+    on_event: Callable[[Event], None] | None = None
+    """Told of every event after it stands on disk."""
+    elapsed_before: float = 0.0
+    """Seconds that earlier processes spent on this study."""
+    _started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds spent on the study so far, in all its processes."""
+        return self.elapsed_before + time.perf_counter() - self._started
+
+    def write(self, event: str, trial: str | None, **fields: Any) -> Event:
+        """Append an event, flush it, and pass it on."""
+        line: Event = {
+            "event": event,
+            "trial": trial,
+            "time": round(time.time(), 3),
+            "elapsed": round(self.elapsed, 3),
+            **fields,
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.tell(line)
+        return line
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Pass on something that is worth showing but not recording."""
+        if self.on_event is not None:
+            self.on_event(dict(event))

@@ -1,0 +1,113 @@
+"""What a study would do, before anything is spent: the same race, on a runner that only forecasts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tunewise.adapted import loaded
+from tunewise.study.contest import Ground, race
+from tunewise.study.policy import Outcome, Proposal
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial that would run."""
+
+    trial: str
+    method: str
+    family: str
+    parameters: Mapping[str, Any]
+    stage: str
+    forecast_seconds: float
+    forecast_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The data's profile and the trials that the budget would buy."""
+
+    profile: Any
+    trials: list[PlannedTrial]
+    total_seconds: float
+    """All trials, the test and the report."""
+    test_seconds: float
+    budget: str
+    budget_seconds: float | None
+    token_lengths: Mapping[str, float]
+    notes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        data = asdict(self)
+        data["profile"] = self.profile.to_json() if self.profile else None
+        return data
+
+
+@dataclass
+class Forecasting:
+    """A runner that spends nothing: every trial finishes, at its forecast."""
+
+    ground: Ground
+    rates: Mapping[str, float]
+    trials: dict[str, PlannedTrial] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _work: dict[str, float] = field(default_factory=dict)
+
+    def run(self, proposal: Proposal) -> Outcome:
+        """Note the trial, and answer as if it had cost what was forecast."""
+        work = self._work[proposal.trial] = self._work.get(proposal.trial, 0.0) + proposal.forecast_work
+        forecaster = self.ground.forecaster
+        network = loaded(self.ground.base.base).network
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        batch_size = proposal.parameters.get("batch_size", 16)
+        kind = proposal.method.work
+        self.trials[proposal.trial] = PlannedTrial(
+            trial=proposal.trial,
+            method=proposal.method.name,
+            family=proposal.method.family,
+            parameters=dict(proposal.parameters),
+            stage=proposal.stage,
+            forecast_seconds=round(forecaster.seconds(work, self.rates), 1),
+            forecast_memory_mb=round(
+                forecaster.memory_mb(kind, batch_size, parameters, network.dtype.itemsize)
+            ),
+        )
+        # Equal outcomes: which rate would win cannot be known, and any of them goes on to the same cost.
+        status = "finished" if proposal.until is None else "paused"
+        return Outcome(proposal.trial, status, 0.5, 1.0, work)
+
+    def prune(self, trial: str, reason: str) -> None:
+        """Nothing is pruned that did not run."""
+
+    def say(self, text: str) -> None:
+        """Keep what the race has to say."""
+        self.notes.append(text)
+
+
+def plan_of(ground: Ground, rates: Mapping[str, float]) -> Plan:
+    """What the race would do on `ground`, with times at the measured `rates`."""
+    runner = Forecasting(ground, rates)
+    race(ground, runner).go()
+    forecaster = ground.forecaster
+    test_seconds = forecaster.seconds(ground.terms.test_work, rates)
+    total = math.fsum(trial.forecast_seconds for trial in runner.trials.values()) + test_seconds
+    tokens = forecaster.tokens
+    return Plan(
+        profile=ground.task.profile,
+        trials=list(runner.trials.values()),
+        total_seconds=round(total, 1),
+        test_seconds=round(test_seconds, 1),
+        budget=ground.terms.budget.text,
+        budget_seconds=ground.terms.seconds,
+        token_lengths={
+            "shared_prefix": tokens.prefix,
+            "median_prompt": tokens.median,
+            "longest_prompt": tokens.longest,
+            "mean_answer": round(tokens.answer, 2),
+            "context": loaded(ground.base.base).context,
+        },
+        notes=[*ground.notes, *runner.notes],
+    )

@@ -1,0 +1,330 @@
+"""Which trials run, in which order, and for how long: the race, as one readable function.
+
+A `Race` asks its runner for trials and decides by their outcomes and their counted work alone. The study's runner
+works, or repeats from the journal what was done before; that of `tunewise plan` only forecasts. Both therefore go
+through the same decisions.
+
+1. Baselines and zero-shot always.
+2. Prompts with demonstrations, for at most a fifth of the work.
+3. Tuned methods: every rate up to a rung, the best rate (by validation log-loss) to the end. Breadth is cut
+   before anything starts, until the forecast fits; what cannot fit is said, not squeezed.
+4. Chains, through the best prompt and at the best rate found.
+5. Work left over goes to the next rate of the leading method.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from tunewise.study.forecast import Forecaster
+from tunewise.task import TaskSpec
+
+PROMPT_SHARE = 0.20
+RUNG_SHARE = 0.25
+"""A rung is this share of the full number of passes."""
+RESERVE_SHARE = 0.07
+"""Of the budget, kept for saving, reporting and forecasts that were too low."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial that is asked for."""
+
+    trial: str
+    method: Any
+    parameters: Mapping[str, Any]
+    stage: str
+    start_from: str | None = None
+    """Trial whose result is adapted further; None for the base model."""
+    until: int | None = None
+    """Passes after which the trial pauses; None lets it run to its end."""
+    forecast_work: float = 0.0
+    work_limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial."""
+
+    trial: str
+    status: str
+    value: float | None = None
+    log_loss: float | None = None
+    work: float = 0.0
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Sorts outcomes of one method, best first: by log-loss where there is one, else by score."""
+        loss = self.log_loss if self.log_loss is not None else math.inf
+        return (loss, -(self.value if self.value is not None else -math.inf))
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What the race may spend before the test, in work or in trials."""
+
+    work: float | None
+    trials: int | None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A tuned method with the rates that it will try."""
+
+    method: Any
+    rates: tuple[float, ...]
+    epochs: int
+    fixed: Mapping[str, Any]
+    """Hyper-parameters other than rate and epochs."""
+
+    @property
+    def rung(self) -> int:
+        """Passes after which the rates are compared."""
+        return max(1, round(self.epochs * RUNG_SHARE))
+
+    def parameters(self, rate: float) -> dict[str, Any]:
+        """The hyper-parameters of one of its trials."""
+        return {"learning_rate": rate, "epochs": self.epochs, **self.fixed}
+
+
+class Runner(Protocol):
+    """Does, repeats or forecasts what the race asks for."""
+
+    def run(self, proposal: Proposal) -> Outcome:
+        """Run a trial, or continue one that is paused."""
+        ...
+
+    def prune(self, trial: str, reason: str) -> None:
+        """Take a paused trial out of the race; a decision, not a claim that it is worse."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Record something that the reader should know."""
+        ...
+
+
+@dataclass
+class Race:
+    """One run of the policy."""
+
+    spec: TaskSpec
+    model: Any
+    methods: Sequence[Any]
+    forecaster: Forecaster
+    allowance: Allowance
+    runner: Runner
+    spent: float = 0.0
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
+    """Hyper-parameters by trial."""
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def go(self) -> None:
+        """Run the whole policy."""
+        prompts = [m for m in self.methods if m.family == "prompt engineering"]
+        for method in self.methods:
+            if method.family == "baseline":
+                self._simple(method, {}, "baseline")
+        self._prompts(prompts)
+        tuned = [m for m in self.methods if m.work and m.work.startswith("train")]
+        ladders = self._fit_in([self._ladder(m) for m in tuned])
+        # The most promising first: one tuned trial finishes before breadth is spent elsewhere.
+        for ladder in sorted(ladders, key=lambda item: (item.method.starts_from is not None, item.method.order)):
+            self._climb(ladder)
+        self._spend_the_rest(ladders)
+
+    def best_of(self, method: str) -> Outcome | None:
+        """The finished trial of `method` with the highest validation score."""
+        finished = [
+            outcome
+            for trial, outcome in self.outcomes.items()
+            if outcome.status == "finished" and trial.rpartition("-")[0] == method
+        ]
+        return max(finished, key=_by_score, default=None)
+
+    def _prompts(self, methods: Sequence[Any]) -> None:
+        limit = None if self.allowance.work is None else self.spent + PROMPT_SHARE * self._left()
+        for method in methods:
+            space = method.search_space(self.spec, self.model, self.forecaster.n_train)
+            for number, parameters in enumerate(_grid(space)):
+                work = self.forecaster.evaluation(self.forecaster.n_validation, parameters.get("shots", 0))
+                first = number == 0
+                too_much = limit is not None and self.spent + work > limit and not first
+                if too_much or (work > self._left() and method.order > 0) or self._trials_left() < 1:
+                    self.runner.say(f"{method.name}: stopped after {number} of its prompts, to leave work for tuning.")
+                    break
+                self._simple(method, parameters, "prompt", work)
+
+    def _ladder(self, method: Any) -> Ladder:
+        space = dict(method.search_space(self.spec, self.model, self.forecaster.n_train))
+        rates = tuple(space.pop("learning_rate"))
+        epochs = int(space.pop("epochs")[0])
+        return Ladder(method, rates, epochs, {name: values[0] for name, values in space.items()})
+
+    def _fit_in(self, ladders: Sequence[Ladder]) -> list[Ladder]:
+        """Cut breadth, then length, then methods, until the forecast fits what is left."""
+        # A chain goes at the rate that did best for its plain method: one rate is enough.
+        full = {ladder.method.name: ladder.epochs for ladder in ladders}
+        chosen = [replace(a, rates=a.rates[:1]) if a.method.starts_from else a for a in ladders]
+        cuts: tuple[Cut, ...] = (
+            lambda ladders: _fewer_rates(ladders, self._price, least=2),
+            lambda ladders: _fewer_epochs(ladders, self._price, full),
+            lambda ladders: _fewer_rates(ladders, self._price, least=1),
+            lambda ladders: _fewer_epochs(ladders, self._price, {}),
+            self._fewer_methods,
+        )
+        for cut in cuts:
+            while not self._fits(chosen):
+                shorter = cut(chosen)
+                if shorter is None:
+                    break
+                chosen = shorter
+        return chosen if self._fits(chosen) else []
+
+    def _fits(self, ladders: Sequence[Ladder]) -> bool:
+        trials = sum(len(ladder.rates) for ladder in ladders)
+        return trials <= self._trials_left() and sum(map(self._price, ladders)) <= self._left()
+
+    def _price(self, ladder: Ladder) -> float:
+        shots = self._demonstrations(ladder.method)
+        epoch = self.forecaster.epoch(ladder.method.work, ladder.fixed.get("batch_size", 16), shots)
+        passes = ladder.epochs + (len(ladder.rates) - 1) * ladder.rung
+        return passes * epoch + len(ladder.rates) * self._overhead(ladder.method)
+
+    def _demonstrations(self, method: Any) -> int:
+        if method.starts_from is None:
+            return 0
+        best = self.best_of(method.starts_from)
+        return int(self.made[best.trial].get("shots", 0)) if best else 0
+
+    def _fewer_methods(self, ladders: Sequence[Ladder]) -> list[Ladder] | None:
+        if not ladders:
+            return None
+        dropped = max(ladders, key=lambda a: (a.method.order, self._price(a)))
+        self.runner.say(f"{dropped.method.name}: left out, its shortest trial does not fit the budget.")
+        return [ladder for ladder in ladders if ladder is not dropped]
+
+    def _climb(self, ladder: Ladder) -> None:
+        """Every rate to the rung, then the best rate to the end."""
+        method = ladder.method
+        start_from = None
+        rates = ladder.rates
+        if method.starts_from is not None:
+            best = self.best_of(method.starts_from)
+            if best is None:
+                self.runner.say(f"{method.name}: left out, there is no finished {method.starts_from} to start from.")
+                return
+            start_from = best.trial
+            rates = (self._best_rate(method) or rates[0], *rates[1:])
+        first = [self._proposal(method, ladder.parameters(rate), "rung", start_from) for rate in rates]
+        if len(first) == 1:
+            self._do(replace(first[0], stage="full run", forecast_work=self._price(ladder)))
+            return
+        share = self._price(replace(ladder, rates=rates[:1], epochs=ladder.rung))
+        paused = [(p, self._do(replace(p, until=ladder.rung, forecast_work=share))) for p in first]
+        # A trial that ended before its rung is finished already; a failed one is out of the race.
+        alive = sorted((pair for pair in paused if pair[1].status == "paused"), key=lambda pair: pair[1].rank)
+        if not alive:
+            return
+        for proposal, _ in alive[1:]:
+            rate = proposal.parameters["learning_rate"]
+            self.runner.prune(proposal.trial, f"learning rate {rate:g} was behind at the rung")
+        rest = self._price(replace(ladder, rates=rates[:1])) - share
+        self._do(replace(alive[0][0], stage="full run", forecast_work=rest))
+
+    def _best_rate(self, method: Any) -> float | None:
+        """The rate of the best finished trial of the plain method with the same kind of work."""
+        plain = [m for m in self.methods if m.work == method.work and m.starts_from is None]
+        best = self.best_of(plain[0].name) if plain else None
+        return float(self.made[best.trial]["learning_rate"]) if best else None
+
+    def _spend_the_rest(self, ladders: Sequence[Ladder]) -> None:
+        """The next rate of the leading tuned method, while a whole trial still fits."""
+        for _ in range(10):
+            leading = max(
+                (ladder for ladder in ladders if self.best_of(ladder.method.name) and not ladder.method.starts_from),
+                key=lambda ladder: _by_score(self.best_of(ladder.method.name)),
+                default=None,
+            )
+            if leading is None:
+                return
+            tried = {p.get("learning_rate") for trial, p in self.made.items() if _method(trial) == leading.method.name}
+            rates = [rate for rate in self._ladder(leading.method).rates if rate not in tried]
+            one = replace(leading, rates=tuple(rates[:1]))
+            if not rates or not self._fits([one]):
+                return
+            proposal = self._proposal(leading.method, leading.parameters(rates[0]), "next rate", None)
+            self._do(replace(proposal, forecast_work=self._price(one)))
+
+    def _simple(self, method: Any, parameters: Mapping[str, Any], stage: str, work: float = 0.0) -> None:
+        forecast = work + self._overhead(method)
+        self._do(replace(self._proposal(method, parameters, stage, None), forecast_work=forecast))
+
+    def _overhead(self, method: Any) -> float:
+        return self.forecaster.weigh("overhead", self.forecaster.overhead(method.work))
+
+    def _proposal(self, method: Any, parameters: Mapping[str, Any], stage: str, start: str | None) -> Proposal:
+        number = self._numbers[method.name] = self._numbers.get(method.name, 0) + 1
+        return Proposal(f"{method.name}-{number}", method, dict(parameters), stage, start)
+
+    def _do(self, proposal: Proposal) -> Outcome:
+        before = self.outcomes.get(proposal.trial)
+        # Twice its forecast at most: a trial that was forecast too low must not eat what others were promised.
+        limit = None
+        if self.allowance.work is not None:
+            room = max(proposal.forecast_work, min(2 * proposal.forecast_work, self._left()))
+            limit = (before.work if before else 0.0) + room
+        outcome = self.runner.run(replace(proposal, work_limit=limit))
+        self.spent += outcome.work - (before.work if before else 0.0)
+        self.outcomes[proposal.trial] = outcome
+        self.made[proposal.trial] = proposal.parameters
+        return outcome
+
+    def _left(self) -> float:
+        return math.inf if self.allowance.work is None else self.allowance.work - self.spent
+
+    def _trials_left(self) -> float:
+        return math.inf if self.allowance.trials is None else self.allowance.trials - len(self.outcomes)
+
+
+def _by_score(outcome: Outcome | None) -> tuple[float, float]:
+    """Higher is better: the score, then the lower log-loss."""
+    if outcome is None or outcome.value is None:
+        return (-math.inf, -math.inf)
+    return (outcome.value, -(outcome.log_loss if outcome.log_loss is not None else math.inf))
+
+
+def _method(trial: str) -> str:
+    return trial.rpartition("-")[0]
+
+
+def _grid(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """All combinations, the first values of all hyper-parameters first; one empty one for an empty space."""
+    for values in itertools.product(*space.values()):
+        yield dict(zip(space, values, strict=True))
+
+
+Price = Callable[[Ladder], float]
+Cut = Callable[[Sequence[Ladder]], list[Ladder] | None]
+
+
+def _fewer_rates(ladders: Sequence[Ladder], price: Price, least: int) -> list[Ladder] | None:
+    """Drop the last rate of the ladder with the most rates, of equals the dearest; keep `least` of each."""
+    several = [ladder for ladder in ladders if len(ladder.rates) > least]
+    if not several:
+        return None
+    widest = max(several, key=lambda ladder: (len(ladder.rates), price(ladder)))
+    return [replace(a, rates=a.rates[:-1]) if a is widest else a for a in ladders]
+
+
+def _fewer_epochs(ladders: Sequence[Ladder], price: Price, full: Mapping[str, int]) -> list[Ladder] | None:
+    """Take a pass off the dearest ladder, down to half of its `full` number, and never below two."""
+    several = [a for a in ladders if a.epochs > max(2, math.ceil(full.get(a.method.name, 0) / 2))]
+    if not several:
+        return None
+    dearest = max(several, key=price)
+    return [replace(a, epochs=a.epochs - 1) if a is dearest else a for a in ladders]

@@ -1,0 +1,153 @@
+"""Trials as the study runs them: metered, scored, recorded, paused and continued.
+
+>>> outcome = StudyTrial(...).run(start, task)
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunewise.adapted import AdaptedModel, Predictor, loaded
+from tunewise.candidates import write_json
+from tunewise.methods.base import Verdict
+from tunewise.study.evaluation import Evaluation, evaluate
+from tunewise.task import Dataset
+
+STATE_TENSORS, STATE_VALUES = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A candidate that was scored on validation."""
+
+    step: int
+    verdict: Verdict
+    evaluation: Evaluation | None
+
+
+@dataclass
+class MeteredTrial:
+    """What a method is handed: compute that is counted, candidates that are scored, state that is kept."""
+
+    seed: int
+    folder: Path
+    validation: Dataset
+    weigh: Callable[[str, float], float] = lambda kind, flop: flop
+    """Turns counted operations of a kind into work."""
+    on_check: Callable[[Checked, float | None], None] = lambda checked, epoch: None
+    on_progress: Callable[[int, int, float | None], None] = lambda step, steps, loss: None
+    must_end: Callable[[], bool] = lambda: False
+    """The clock's hard stop."""
+    pause_at: int | None = None
+    """Step at which a rung is reached."""
+    work_limit: float | None = None
+    best: Checked | None = None
+    losses: list[float] = field(default_factory=list)
+    paused: bool = False
+    ended_by_clock: bool = False
+    _counted: dict[str, float] = field(default_factory=dict)
+    _meter_before: dict[str, float] = field(default_factory=dict)
+    _model: Any = None
+
+    def watch(self, start: Predictor) -> None:
+        """Count what the model under `start` does from now on."""
+        if isinstance(start, AdaptedModel):
+            self._model = loaded(start.base)
+            self._meter_before = dict(self._model.meter)
+
+    @property
+    def work(self) -> float:
+        """Work counted so far in this trial."""
+        total = sum(self.weigh(kind, flop) for kind, flop in self._counted.items())
+        if self._model is not None:
+            for kind, flop in self._model.meter.items():
+                total += self.weigh(kind, flop - self._meter_before.get(kind, 0.0))
+        return total
+
+    def spend(self, kind: str, flop: float) -> None:
+        """Count work that the engine does not count by itself."""
+        self._counted[kind] = self._counted.get(kind, 0.0) + flop
+
+    def check(self, step: int, candidate: Predictor, *, epoch: float | None = None) -> Verdict:
+        """Score `candidate` on validation; whether to stop is the study's to say."""
+        evaluation = evaluate(candidate, self.validation) if len(self.validation) else None
+        self.paused = self.pause_at is not None and step >= self.pause_at
+        spent = self.work_limit is not None and self.work > self.work_limit
+        self.ended_by_clock = self.must_end()
+        stop = self.paused or spent or self.ended_by_clock
+        value, loss = (evaluation.score, evaluation.log_loss) if evaluation else (None, None)
+        checked = Checked(step, Verdict(value, stop, loss), evaluation)
+        if self.best is None or checked.verdict.better_than(self.best.verdict):
+            self.best = checked
+        self.on_check(checked, epoch)
+        return checked.verdict
+
+    def progress(self, step: int, steps: int, loss: float | None = None) -> bool:
+        """Note how far the fit is; true when the clock ends it."""
+        if loss is not None:
+            self.losses.append(loss)
+        self.on_progress(step, steps, loss)
+        self.ended_by_clock = self.must_end()
+        return self.ended_by_clock
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Keep `state` on disk: `tensors` as safetensors, the rest as JSON."""
+        from safetensors.torch import save_file
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in state["tensors"].items()}
+        partial = self.folder / f".{STATE_TENSORS}"
+        save_file(tensors, partial)
+        partial.replace(self.folder / STATE_TENSORS)
+        values = {name: value for name, value in state.items() if name != "tensors"}
+        # Written last: it is what says that the state is whole.
+        write_json(self.folder / STATE_VALUES, values)
+
+    def state(self) -> dict[str, Any] | None:
+        """The state kept last, or None."""
+        from safetensors.torch import load_file
+
+        if not (self.folder / STATE_VALUES).exists():
+            return None
+        values = json.loads((self.folder / STATE_VALUES).read_text())
+        return {**values, "tensors": load_file(self.folder / STATE_TENSORS)}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A method fitted once, outside a study, with exactly the hyper-parameters given."""
+
+    adapted: Predictor
+    seconds: float
+    """The fit alone; loading the model is not in it."""
+    peak_rss_mb: float
+    losses: list[float]
+    """Training loss of each step."""
+    validation_score: float | None
+
+
+def fit_once(method: Any, start: Predictor, train: Dataset, validation: Dataset, seed: int) -> Fitted:
+    """Fit `method` on `train`; without validation rows the last step is kept."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        trial = MeteredTrial(seed, Path(folder), validation)
+        trial.watch(start)
+        begun = time.perf_counter()
+        adapted = method.fit(start, train, validation, trial)
+        seconds = time.perf_counter() - begun
+    score = trial.best.verdict.value if trial.best else None
+    return Fitted(adapted, seconds, peak_rss_mb(), trial.losses, score)
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)

@@ -1,0 +1,179 @@
+"""What is to be solved: examples, their splits, and the task spec that describes them without rows.
+
+A `Task` is a `TaskSpec` plus a train, a validation and a test `Dataset`. The spec travels with every adapted
+model, so that a model saved on one machine knows its input fields, its labels and its metric on another.
+
+>>> spec = TaskSpec("classification", ("text",), Choices(("0", "1"), ("bad", "good")), "Rate it.", "accuracy")
+>>> spec.answer.word("1"), spec.fields("fine")
+('good', {'text': 'fine'})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunewise.errors import DataError
+
+if TYPE_CHECKING:
+    from tunewise.reading import Profile
+
+Kind = Literal["classification", "generation"]
+KINDS: tuple[str, ...] = ("classification", "generation")
+Input = str | Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """An answer that is one of a closed list of labels."""
+
+    labels: tuple[str, ...]
+    """The values as they stand in the data, in a fixed order."""
+    words: tuple[str, ...]
+    """How each label is spelt to the model, in the same order."""
+
+    def word(self, label: str) -> str:
+        """The spelling of `label` shown to the model."""
+        return self.words[self.labels.index(label)]
+
+
+@dataclass(frozen=True)
+class Text:
+    """An answer that is free text."""
+
+    max_tokens: int = 64
+    """Longest answer that is generated, in tokens."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer; they are not part of it."""
+
+    def word(self, target: str) -> str:
+        """The target as the model sees it: itself."""
+        return target
+
+
+Answer = Choices | Text
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """The task without its rows."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    answer: Answer
+    instruction: str
+    metric: str
+    group: str | None = None
+
+    def fields(self, given: Input) -> dict[str, str]:
+        """`given` (one text, or a mapping with every input column) as a mapping of input columns to text."""
+        if isinstance(given, str):
+            if len(self.inputs) != 1:
+                raise DataError(
+                    f"this task has {len(self.inputs)} input columns ({', '.join(self.inputs)}); "
+                    "found one plain text. Give a mapping with those names."
+                )
+            return {self.inputs[0]: given}
+        missing = [name for name in self.inputs if name not in given]
+        if missing:
+            raise DataError(
+                f"input column {missing[0]!r} is missing; found {sorted(given)}, expected {list(self.inputs)}."
+            )
+        return {name: str(given[name]) for name in self.inputs}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads back."""
+        if isinstance(self.answer, Choices):
+            answer: dict[str, Any] = {"labels": list(self.answer.labels), "words": list(self.answer.words)}
+        else:
+            answer = {"max_tokens": self.answer.max_tokens, "stop": list(self.answer.stop)}
+        return {
+            "kind": self.kind,
+            "inputs": list(self.inputs),
+            "answer": answer,
+            "instruction": self.instruction,
+            "metric": self.metric,
+            "group": self.group,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TaskSpec:
+        """The inverse of `to_json`; raises KeyError when a field is missing."""
+        raw = data["answer"]
+        answer: Answer
+        if "labels" in raw:
+            answer = Choices(tuple(raw["labels"]), tuple(raw["words"]))
+        else:
+            answer = Text(int(raw["max_tokens"]), tuple(raw["stop"]))
+        return cls(
+            data["kind"], tuple(data["inputs"]), answer, data["instruction"], data["metric"], data.get("group")
+        )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row: input fields and a target."""
+
+    row: int
+    """Number of the row in its source, from 0, header not counted."""
+    inputs: Mapping[str, str]
+    target: str
+    group: str | None = None
+    source: str = "data"
+    """`data` for the main file, `test` or `validation` for a file given for that split."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples in a fixed order."""
+
+    examples: tuple[Example, ...]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.examples)
+
+    @property
+    def inputs(self) -> list[Mapping[str, str]]:
+        """Input fields of every example."""
+        return [example.inputs for example in self.examples]
+
+    @property
+    def targets(self) -> list[str]:
+        """Target of every example."""
+        return [example.target for example in self.examples]
+
+    @property
+    def groups(self) -> list[str] | None:
+        """Group of every example, or None when the task has no groups."""
+        groups = [example.group for example in self.examples]
+        return None if not groups or groups[0] is None else [str(group) for group in groups]
+
+    def take(self, indices: Sequence[int]) -> Dataset:
+        """The examples at `indices`, in that order."""
+        return Dataset(tuple(self.examples[index] for index in indices))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task spec with its rows, split for training, choosing and the one final test."""
+
+    spec: TaskSpec
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    name: str = "task"
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Where the rows came from (path, SHA-256, columns guessed or given): enough to read them again."""
+    profile: Profile | None = None
+    """What reading found: duplicates, conflicts, leaks, balance, lengths."""
+
+    @staticmethod
+    def read(data: Any, **settings: Any) -> Task:
+        """Read a task from a path, data frame, list of dicts or `datasets.Dataset`; see `tunewise.reading.read`."""
+        from tunewise.reading import read
+
+        return read(data, **settings)
