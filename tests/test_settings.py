@@ -104,7 +104,7 @@ def test_lists_may_be_written_as_one_text(tmp_path: Path) -> None:
         ({"validation": "nan"}, r"--validation: found"),
         ({"methods": "lora,,full"}, r"--methods: found .*; expected names of methods"),
         ({"kind": "classificaton"}, r'unknown kind "classificaton"\. Did you mean "classification"\?'),
-        ({"budget": "soon"}, r'budget: found "soon"; expected a time'),
+        ({"budget": "soon"}, r'--budget: found "soon"; expected a time'),
     ],
 )
 def test_a_wrong_value_is_named_with_its_flag(flags: dict[str, Any], message: str) -> None:
@@ -142,6 +142,4 @@ def test_every_setting_explains_itself() -> None:
 
 
 def test_reading_settings_are_the_first_of_all_settings() -> None:
-    assert list(Settings.model_fields)[: len(ReadingSettings.model_fields)] == list(
-        ReadingSettings.model_fields
-    )
+    assert list(Settings.model_fields)[: len(ReadingSettings.model_fields)] == list(ReadingSettings.model_fields)

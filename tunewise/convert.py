@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,21 @@ QWEN2 = ("qwen2", "deepseek-r1-qwen")
 LLAMA3 = ("llama-bpe", "llama3", "llama-v3")
 PRE_TYPES = (*DIGITS, *GPT2, *LLAMA3, *QWEN2)
 """The values of `tokenizer.ggml.pre` whose way of cutting text into words is known here."""
+
+SPECIAL_TOKENS = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "pad_token": "padding_token_id",
+}
+"""The name of a special token in transformers → in the GGUF header."""
+
+TOKENIZER_SETTINGS = (
+    *("backend", "tokenizer_class", "model_max_length", "clean_up_tokenization_spaces"),
+    *("bos_token", "eos_token", "unk_token", "pad_token", "mask_token", "extra_special_tokens"),
+    *("add_bos_token", "add_eos_token"),
+)
+"""What is kept of the tokenizer settings that transformers writes; the rest is about the GGUF file."""
 
 ROUND_TRIP = (
     "Which of the 365 days in 2024 was it ?",
@@ -85,7 +101,7 @@ def convert(source: Path, target: Path) -> None:
 
 
 def _read_fields(source: Path) -> dict[str, Any]:
-    """The plain values of the GGUF header that decide how to convert."""
+    """What the GGUF header says of the tokenizer, by the names after `tokenizer.ggml.`."""
     with source.open("rb") as file:
         magic = file.read(4)
     if magic != b"GGUF":
@@ -97,10 +113,11 @@ def _read_fields(source: Path) -> dict[str, Any]:
             f'{source}: reading GGUF files needs the package "gguf": pip install gguf.'
         ) from error
     reader = GGUFReader(str(source))
-    wanted = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
-    fields = {key: reader.fields[key].contents() for key in wanted if key in reader.fields}
-    pre_type = fields.get("tokenizer.ggml.pre")
-    if fields.get("tokenizer.ggml.model") == "gpt2" and pre_type not in PRE_TYPES:
+    wanted = ("model", "pre", *SPECIAL_TOKENS.values())
+    keys = {name: f"tokenizer.ggml.{name}" for name in wanted}
+    fields = {name: reader.fields[key].contents() for name, key in keys.items() if key in reader.fields}
+    pre_type = fields.get("pre")
+    if fields.get("model") == "gpt2" and pre_type not in PRE_TYPES:
         raise FetchError(
             f"{source}: its tokenizer cuts text in a way not known here (tokenizer.ggml.pre is {pre_type!r}; "
             f"known: {', '.join(PRE_TYPES)}), so tokens could differ from those the model was trained on. "
@@ -112,11 +129,13 @@ def _read_fields(source: Path) -> dict[str, Any]:
 def _convert_weights(source: Path, target: Path) -> bool:
     """Write config and weights; returns whether input and output embeddings are one tensor."""
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.bfloat16
-    )
+    settings: dict[str, Any] = {"gguf_file": source.name, "dtype": torch.bfloat16}
+    if hasattr(transformers, "GgufConfig"):
+        # Newer versions leave weights in quantised blocks wherever they find kernels for them.
+        settings["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(source.parent, **settings)
     # transformers goes on calling the model quantised after expanding the weights, and then refuses to save.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -131,20 +150,32 @@ def _convert_tokenizer(source: Path, target: Path, fields: dict[str, Any]) -> No
     from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    backend = tokenizer.backend_tokenizer
     tokenizer.model_max_length = AutoConfig.from_pretrained(target).max_position_embeddings
-    if fields.get("tokenizer.ggml.model") == "gpt2":
-        _set_pre_tokenizer(tokenizer.backend_tokenizer, fields["tokenizer.ggml.pre"])
+    # transformers 5.17 takes `<|im_start|>` for SmolLM2's end token: the file's own numbers decide.
+    for role, name in SPECIAL_TOKENS.items():
+        if name in fields:
+            setattr(tokenizer, role, tokenizer.convert_ids_to_tokens(int(fields[name])))
+    if fields.get("model") == "gpt2":
+        _set_word_level(backend, fields["pre"])
+    elif type(backend.model).__name__ != "BPE":
+        # transformers 5.17 reads Gemma's vocabulary as a unigram model: "How did" became How, d, id.
+        raise FetchError(
+            f"{source}: transformers {version('transformers')} does not build this file's tokenizer "
+            "faithfully; 5.23 does. Update it (pip install --upgrade transformers), or give the model's "
+            "Hugging Face folder."
+        )
     tokenizer.save_pretrained(target)
     path = target / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    settings.pop("is_local", None)
-    settings.pop("local_files_only", None)
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    settings = {key: value for key, value in saved.items() if key in TOKENIZER_SETTINGS}
+    settings["clean_up_tokenization_spaces"] = False
     if settings.get("tokenizer_class") == "TokenizersBackend":  # a name that only transformers 5 knows
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _set_pre_tokenizer(backend: Any, pre_type: str) -> None:
+def _set_word_level(backend: Any, pre_type: str) -> None:
     """Cut text into words as the model's own tokenizer does, before byte-pair merges apply.
 
     A GGUF file names this step (`tokenizer.ggml.pre`) without spelling it out. For the SmolLM family
@@ -152,8 +183,13 @@ def _set_pre_tokenizer(backend: Any, pre_type: str) -> None:
     them; the family's own tokenizer, and llama.cpp for the type "smollm", first cut off every digit. Tokens
     differ where white space stands before a number: two spaces and a 1 are `ĠĠ`, `1`, not `Ġ`, `Ġ`, `1`.
     """
-    from tokenizers import Regex, pre_tokenizers
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
+    if pre_type in QWEN2:
+        backend.normalizer = normalizers.NFC()
+    else:
+        backend.normalizer = None
+    backend.decoder = decoders.ByteLevel()
     if pre_type in GPT2:
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         return

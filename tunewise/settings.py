@@ -211,7 +211,10 @@ class Settings(ReadingSettings):
     @field_validator("budget")
     @classmethod
     def _understood(cls, value: str) -> str:
-        return Budget.parse(value).text
+        try:
+            return Budget.parse(value).text
+        except SettingError as error:
+            raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -260,9 +263,7 @@ def read_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SettingError(
-            f"{path.name} cannot be read as TOML: {error}. Correct it, or move it away."
-        ) from None
+        raise SettingError(f"{path.name} cannot be read as TOML: {error}. Correct it, or move it away.") from None
     settings: dict[str, Any] = {}
     for key, value in raw.items():
         name = key.replace("-", "_")

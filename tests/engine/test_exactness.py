@@ -94,8 +94,15 @@ def test_a_label_that_begins_another_needs_its_end(model: LanguageModel) -> None
     assert close_labels([[4], [5, 4]], 2) == [[4], [5, 4]]
 
 
+@pytest.fixture(params=["packed", "padded"])
+def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("tunewise.engine.answers._packing_pays", lambda *_: request.param == "packed")
+    return str(request.param)
+
+
 @given(prefix=st.lists(TOKENS, max_size=5), rows=st.lists(st.tuples(ROW, ROW), min_size=1, max_size=5))
 @QUICK
+@pytest.mark.usefixtures("layout")
 def test_answer_scores_equal_the_naive_path(
     model: LanguageModel, prefix: list[int], rows: list[tuple[list[int], list[int]]]
 ) -> None:
@@ -112,6 +119,7 @@ def test_answer_scores_equal_the_naive_path(
 @pytest.mark.parametrize("kind", ["lora", "soft-prompt", "full"])
 @given(prefix=st.lists(TOKENS, max_size=5), rows=st.lists(st.tuples(ROW, ROW), min_size=1, max_size=4))
 @settings(parent=QUICK, max_examples=5)
+@pytest.mark.usefixtures("layout")
 def test_gradients_equal_the_naive_path(
     model: LanguageModel, kind: str, prefix: list[int], rows: list[tuple[list[int], list[int]]]
 ) -> None:

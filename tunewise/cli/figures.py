@@ -56,4 +56,4 @@ def parameters(values: Mapping[str, Any] | None) -> str:
 
 def clean(text: Any) -> str:
     """`text` in one line, without characters that would steer the terminal."""
-    return "".join(character if character.isprintable() else " " for character in str(text)).strip()
+    return "".join(character if character.isprintable() else " " for character in str(text))

@@ -32,9 +32,11 @@ def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[...,
             flags = {name: values.pop(name) for name in chosen}
             command(**values, flags={name: value for name, value in flags.items() if value not in (None, [])})
 
-        own = inspect.signature(command, eval_str=True).parameters
-        first, *others = (parameter for name, parameter in own.items() if name != "flags")
-        parameters = [first, *(_parameter(name, Settings.model_fields[name]) for name in chosen), *others]
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "flags"]
+        arguments = [parameter for parameter in own if parameter.default is parameter.empty]
+        options = [_parameter(name, Settings.model_fields[name]) for name in chosen]
+        parameters = [*arguments, *options, *(one for one in own if one not in arguments)]
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tunewise.cli import figures
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 WIDTH_ELSEWHERE = 100
 """Width of tables that are written to a file or a pipe."""
@@ -26,7 +26,7 @@ MOST_SHOWN = 12
 
 STANDING = {
     "superior": "shown to be better than every other finalist",
-    "non-inferior": "shown to lose less than the margin to every other finalist",
+    "non-inferior": "shown to lose less than {margin:g} points to every other finalist",
     "undecided": "this test cannot tell it from every other finalist",
     "too_few_rows": "there are too few test rows to tell",
 }
@@ -55,10 +55,18 @@ def console() -> Console:
     )
 
 
+def show(renderable: RenderableType, *, style: str | None = None, wrap: bool = True) -> None:
+    """Print what rich renders, through `print`: a reader that goes away is then seen as BrokenPipeError."""
+    out = console()
+    with out.capture() as captured:
+        out.print(renderable, style=style, soft_wrap=not wrap)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
 def say(text: str = "", *, style: str | None = None) -> None:
     """One sentence or line."""
-    out = console()
-    out.print(figures.clean(text), style=style, soft_wrap=not out.is_terminal)
+    show(figures.clean(text), style=style, wrap=sys.stdout.isatty())
 
 
 def say_each(title: str, sentences: Iterable[str]) -> None:
@@ -82,7 +90,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, bold: int |
         )
     for number, row in enumerate(rows):
         grid.add_row(*(figures.clean(cell) for cell in row), style="bold" if number == bold else None)
-    console().print(grid)
+    show(grid)
 
 
 def print_study(study: Any) -> None:
@@ -110,7 +118,7 @@ def headline(recommendation: Any) -> str:
     return (
         f"Recommended: {recommendation.pick}, {recommendation.metric} {figures.score(recommendation.score)} "
         f"(95 % interval {figures.interval(low, high)}, {recommendation.n_test:,} test rows); "
-        f"{STANDING[recommendation.status]}."
+        f"{STANDING[recommendation.status].format(margin=recommendation.margin)}."
     )
 
 
@@ -180,9 +188,7 @@ def print_entries(entries: Sequence[Entry], command: str) -> None:
 def print_plan(plan: Any, data: str) -> None:
     """What the data look like, which trials would run, and what they would take."""
     say_each(f"Data: {data}", profile_notes(plan.profile))
-    say_each(
-        "Tokens", [f"{_name(name)}: {figures.short(value)}" for name, value in plan.token_lengths.items()]
-    )
+    say_each("Tokens", [f"{_name(name)}: {figures.short(value)}" for name, value in plan.token_lengths.items()])
     say()
     table(
         ["trial", "method", "hyper-parameters", ">time", ">memory MB"],
@@ -199,9 +205,7 @@ def print_plan(plan: Any, data: str) -> None:
     )
     say()
     of = f" of {figures.duration(plan.budget_seconds)}" if plan.budget_seconds else ""
-    say(
-        f"In all about {figures.duration(plan.total_seconds)}{of}, as measured on this machine.", style="bold"
-    )
+    say(f"In all about {figures.duration(plan.total_seconds)}{of}, as measured on this machine.", style="bold")
     for note in plan.notes:
         say(f"- {note}")
 

@@ -1,4 +1,4 @@
-"""The rows that `tunewise predict` is asked about, and the file it answers with.
+"""The rows that `tunewise predict` is asked about, and the table it answers with.
 
 Every column that came in goes out, in the same order, with `prediction`, `probability` (where there is one)
 and, for free text, `valid` behind it. Plain texts become a column `text`.
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,9 +27,10 @@ from tunewise.errors import DataError, SettingError, unknown
 if TYPE_CHECKING:
     from tunewise.adapted import Prediction
 
-FORMATS = ("csv", "tsv", "jsonl")
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-Row = dict[str, Any]
+FORMATS = (*DELIMITERS, "jsonl")
+STANDARD_INPUT = "standard input"
+Columns = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -37,45 +38,46 @@ class Rows:
     """Rows to predict for."""
 
     source: str
-    """A path, `standard input` or `--text`."""
-    columns: tuple[str, ...]
-    values: tuple[Row, ...]
+    """A path, `standard input`, or `--text`."""
+    columns: Columns
+    """Name → one cell a row, as they came."""
     format: str
-    """In which they came, and go to standard output; `text` for one text."""
-    plain: bool
-    """Whether they are texts without columns of their own."""
+    """What is written to standard output: csv, tsv, jsonl; or text, for one text."""
+    plain: bool = False
+    """Whether they are texts, without columns of their own."""
 
     @property
     def inputs(self) -> list[str | dict[str, str]]:
         """What is predicted for, in order: plain texts, or every column of a row as text."""
+        from tunewise.reading.cells import texts
+
         if self.plain:
-            return [str(row["text"]) for row in self.values]
-        return [{name: _text(value) for name, value in row.items()} for row in self.values]
+            return [str(text) for text in self.columns["text"]]
+        cells = {name: [text or "" for text in texts(column)] for name, column in self.columns.items()}
+        return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
     def write(self, predictions: Sequence[Prediction], out: Path | None) -> None:
         """Write the answers to `out` in the format of its suffix, or to standard output."""
-        columns, rows = self._answered(predictions)
+        answered = self._answered(predictions)
         if out is not None:
             with _replacing(out) as file:
-                _write(file, _format_of(out), columns, rows)
+                _write(file, _format_of(out), answered)
         elif self.format == "text":
             for answer in predictions:
                 share = "" if answer.probability is None else f"\t{answer.probability:.3f}"
                 print(f"{figures.clean(answer.output)}{share}")
         else:
-            _write(sys.stdout, self.format, columns, rows)
+            _write(sys.stdout, self.format, answered)
 
-    def _answered(self, predictions: Sequence[Prediction]) -> tuple[list[str], Iterator[Row]]:
-        free_text = all(answer.scores is None and answer.probability is None for answer in predictions)
-        added = ["prediction", "valid"] if free_text else ["prediction", "probability"]
-        names = [name if name not in self.columns else f"tunewise_{name}" for name in added]
-
-        def rows() -> Iterator[Row]:
-            for row, answer in zip(self.values, predictions, strict=True):
-                share = None if answer.probability is None else round(answer.probability, 6)
-                yield row | {names[0]: answer.output, names[1]: answer.valid if free_text else share}
-
-        return [*self.columns, *names], rows()
+    def _answered(self, predictions: Sequence[Prediction]) -> Columns:
+        added: dict[str, Sequence[Any]] = {"prediction": [answer.output for answer in predictions]}
+        if all(answer.scores is None and answer.probability is None for answer in predictions):
+            added["valid"] = [answer.valid for answer in predictions]
+        else:
+            shares = [answer.probability for answer in predictions]
+            added["probability"] = [None if share is None else round(share, 6) for share in shares]
+        renamed = {f"tunewise_{name}" if name in self.columns else name: added[name] for name in added}
+        return {**self.columns, **renamed}
 
 
 def asked(new: str | None, text: str | None, format: str | None) -> Rows:
@@ -92,11 +94,12 @@ def asked(new: str | None, text: str | None, format: str | None) -> Rows:
         )
     if format is not None and new != "-":
         raise SettingError("--format is for standard input (-); a file's format is told by its suffix.")
-    if text is not None or (new is not None and _is_text(new)):
-        return _one_text(text if text is not None else str(new))
+    if text is not None:
+        return _one_text(text)
     if new == "-":
         return _from_standard_input(format or "text")
-    return _from_file(Path(str(new)))
+    given = str(new)
+    return _one_text(given) if _is_text(given) else _from_file(given, given)
 
 
 def check_writable(out: Path | None, rows: Rows) -> None:
@@ -113,119 +116,44 @@ def check_writable(out: Path | None, rows: Rows) -> None:
         raise SettingError(f"-o {out}: this is the file that is read. Name another one.")
 
 
-def _is_text(new: str) -> bool:
+def _is_text(given: str) -> bool:
     """Whether a second argument is a text and not a file's name."""
-    return new != "-" and not Path(new).exists() and (" " in new.strip() or not Path(new).suffix)
+    return not Path(given).exists() and (" " in given.strip() or not Path(given).suffix)
 
 
 def _one_text(text: str) -> Rows:
     with contextlib.suppress(json.JSONDecodeError):
         found = json.loads(text) if text.lstrip().startswith("{") else None
-        if isinstance(found, dict):
-            return Rows("--text", tuple(found), (found,), "text", plain=False)
-    return Rows("--text", ("text",), ({"text": text},), "text", plain=True)
+        if isinstance(found, dict) and found:
+            return Rows("--text", {name: [value] for name, value in found.items()}, "text")
+    return Rows("--text", {"text": [text]}, "text", plain=True)
+
+
+def _from_file(path: str, name: str) -> Rows:
+    from tunewise.reading.sources import open_table
+    from tunewise.reading.tables import from_file
+
+    table = from_file(Path(path), name) if Path(path).is_file() else open_table(path)
+    format = {"tsv": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl"}.get(table.format, "csv")
+    return Rows(name, table.cells, format)
 
 
 def _from_standard_input(format: str) -> Rows:
+    from tunewise.reading.encoding import decode
+
     if format not in ("text", *FORMATS):
         raise unknown("format", format, ("text", *FORMATS))
-    content = _decoded(sys.stdin.buffer.read(), "standard input")
+    content = sys.stdin.buffer.read()
+    if not content:
+        raise DataError(f"{STANDARD_INPUT}: found nothing; expected at least one row.")
     if format == "text":
-        lines = content.removesuffix("\n").split("\n") if content else []
-        values = tuple({"text": line.removesuffix("\r")} for line in lines)
-        return _checked(Rows("standard input", ("text",), values, "csv", plain=True))
-    return _parsed("standard input", content, format)
-
-
-def _from_file(path: Path) -> Rows:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file. A text is given with --text, standard input with -.")
-    suffix = path.suffix.lower().removeprefix(".")
-    if suffix == "parquet":
-        return _from_parquet(path)
-    if suffix not in (*FORMATS, "ndjson"):
-        raise DataError(f"{path}: found the suffix {path.suffix!r}; expected .csv, .tsv, .jsonl or .parquet.")
-    format = "jsonl" if suffix == "ndjson" else suffix
-    try:
-        return _parsed(str(path), _decoded(path.read_bytes(), str(path)), format)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
-def _parsed(source: str, content: str, format: str) -> Rows:
-    if format == "jsonl":
-        values = tuple(_json_rows(source, content))
-        columns = tuple(dict.fromkeys(name for row in values for name in row))
-    else:
-        columns, values = _delimited(source, content, DELIMITERS[format])
-    return _checked(Rows(source, columns, values, format, plain=False))
-
-
-def _checked(rows: Rows) -> Rows:
-    if not rows.values:
-        raise DataError(f"{rows.source}: found no rows; expected at least one.")
-    return rows
-
-
-def _delimited(source: str, content: str, delimiter: str) -> tuple[tuple[str, ...], tuple[Row, ...]]:
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    values = []
-    try:
-        columns = tuple(next(reader, ()))
-        if len(set(columns)) < len(columns):
-            raise DataError(f"{source}: found a column name twice in {list(columns)}. Rename one.")
-        for cells in reader:
-            if cells and len(cells) != len(columns):
-                raise DataError(
-                    f"{source}, line {reader.line_num}: found {len(cells)} cells, expected {len(columns)}. "
-                    "Is a quote or a delimiter missing?"
-                )
-            if cells:
-                values.append(dict(zip(columns, cells, strict=True)))
-    except csv.Error as error:
-        raise DataError(f"{source}, line {reader.line_num}: {error}. Correct the quoting.") from None
-    return columns, tuple(values)
-
-
-def _json_rows(source: str, content: str) -> Iterator[Row]:
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{source}, line {number}: {error}; expected one JSON object.") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{source}, line {number}: found {line[:40]!r}; expected one JSON object.")
-        yield row
-
-
-def _from_parquet(path: Path) -> Rows:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
-    return _checked(Rows(str(path), tuple(table.column_names), tuple(table.to_pylist()), "csv", plain=False))
-
-
-def _decoded(content: bytes, source: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{source}, line {line}: found the byte 0x{content[error.start]:02x}, which is not UTF-8. "
-            "Save the file as UTF-8."
-        ) from None
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        lines = decode(content, STANDARD_INPUT).removesuffix("\n").split("\n")
+        texts = [line.removesuffix("\r") for line in lines]
+        return Rows(STANDARD_INPUT, {"text": texts}, "csv", plain=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"rows.{format}")
+        path.write_bytes(content)
+        return _from_file(str(path), STANDARD_INPUT)
 
 
 def _format_of(out: Path) -> str:
@@ -235,15 +163,23 @@ def _format_of(out: Path) -> str:
     return format
 
 
-def _write(file: TextIO, format: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+def _write(file: TextIO, format: str, columns: Columns) -> None:
+    rows = zip(*columns.values(), strict=True)
     if format == "jsonl":
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            line = dict(zip(columns, row, strict=True))
+            file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
         return
     writer = csv.writer(file, delimiter=DELIMITERS[format], lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_text(row.get(name)) for name in columns])
+        writer.writerow([_cell(value) for value in row])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Log-probabilities of given answers after given prompts: the loss of training, and a score without gradient.
 
 The prefix that all prompts share is encoded once a batch, with its gradient when one is wanted; only the
-positions that predict an answer token are projected to the vocabulary.
+positions that predict an answer token are projected to the vocabulary. Short rows are packed one after the other
+behind their prefix, under a mask that keeps them apart, so that no padding is computed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunewise.engine.forward import causal_mask, common_prefix, encode_prefix, hidden_states, project
+from tunewise.engine.forward import causal_mask, common_prefix, encode_prefix, hidden_states, project, run
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.scoring import BATCH_TOKENS, batches_by_length
 
@@ -60,26 +61,75 @@ def answer_logprobs(model: LanguageModel, pairs: Pairs, shared: int) -> tuple[Te
     rows = [
         [*prompt[shared:], *answer[:-1]] for prompt, answer in zip(pairs.prompts, pairs.answers, strict=True)
     ]
-    width = max(len(row) for row in rows)
-    device = model.device
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    flat_places, targets, owners = [], [], []
-    for number, (row, prompt, answer) in enumerate(zip(rows, pairs.prompts, pairs.answers, strict=True)):
-        ids[number, : len(row)] = torch.tensor(row)
-        first = number * width + len(prompt) - shared - 1
-        flat_places.extend(range(first, first + len(answer)))
+    prefix = list(pairs.prompts[0][:shared])
+    lay_out = _packed if _packing_pays(model, len(prefix), rows) else _padded
+    hidden, first_places, tokens, context = lay_out(model, prefix, rows)
+    places, targets, owners = [], [], []
+    for number, (prompt, answer) in enumerate(zip(pairs.prompts, pairs.answers, strict=True)):
+        first = first_places[number] + len(prompt) - shared - 1
+        places.extend(range(first, first + len(answer)))
         targets.extend(answer)
         owners.extend([number] * len(answer))
-    prefix = encode_prefix(model, pairs.prompts[0][:shared])
-    before = prefix.length if prefix else 0
-    mask = causal_mask(before, width, device)
-    positions = torch.arange(before, before + width, device=device)[None]
-    hidden = hidden_states(model, prefix, ids.to(device), mask, positions)
-    read = hidden.reshape(-1, hidden.shape[-1])[torch.tensor(flat_places, device=device)]
-    logits = project(model, read)
-    losses = torch.nn.functional.cross_entropy(logits, torch.tensor(targets, device=device), reduction="none")
-    tally = Tally(before + len(rows) * width, len(targets), before + width / 2)
-    return -losses, torch.tensor(owners, device=device), tally
+    logits = project(model, hidden[torch.tensor(places, device=model.device)])
+    wanted = torch.tensor(targets, device=model.device)
+    losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+    return -losses, torch.tensor(owners, device=model.device), Tally(tokens, len(targets), context)
+
+
+Layout = tuple[Tensor, list[int], int, float]
+"""Hidden states [places, hidden], the place of each row's first token, tokens computed, keys seen on average."""
+
+
+def _packing_pays(model: LanguageModel, prefix: int, rows: Sequence[Sequence[int]]) -> bool:
+    """Whether one long row costs less than padded ones.
+
+    Packing computes no padding, but its attention multiplies every token with every other, masked or not.
+    """
+    if not model.forks:
+        return False
+    packed = prefix + sum(map(len, rows))
+    width = max(map(len, rows))
+    attention = 2 * model.shape.layers * model.shape.heads * model.shape.head_size
+    weights = model.shape.block_parameters
+    padded = prefix + len(rows) * width
+    return packed * (weights + attention * packed) <= padded * (weights + attention * (prefix + width))
+
+
+def _packed(model: LanguageModel, prefix: list[int], rows: Sequence[Sequence[int]]) -> Layout:
+    """The prefix, then all rows one after the other, each seeing the prefix and itself only."""
+    tokens = [*prefix, *(token for row in rows for token in row)]
+    embeddings = model.network.get_input_embeddings()(torch.tensor([tokens], device=model.device))
+    soft = model.soft_prompt
+    if soft is not None:
+        embeddings = torch.cat([soft.to(model.device, model.dtype)[None], embeddings], dim=1)
+    before = embeddings.shape[1] - sum(map(len, rows))
+    owners = torch.tensor([-1] * before + [n for n, row in enumerate(rows) for _ in row], device=model.device)
+    places = [*range(before), *(before + place for row in rows for place in range(len(row)))]
+    count = len(places)
+    earlier = torch.ones(count, count, dtype=torch.bool, device=model.device).tril()
+    mask = earlier & ((owners[None] == owners[:, None]) | (owners[None] == -1))
+    positions = torch.tensor([places], device=model.device)
+    hidden = run(model, {"inputs_embeds": embeddings}, mask[None, None], positions, None)
+    firsts, first = [], before
+    for row in rows:
+        firsts.append(first)
+        first += len(row)
+    return hidden[0], firsts, count, count
+
+
+def _padded(model: LanguageModel, prefix: list[int], rows: Sequence[Sequence[int]]) -> Layout:
+    """The prefix once, then the rows side by side, padded on the right."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+    encoded = encode_prefix(model, prefix)
+    before = encoded.length if encoded else 0
+    mask = causal_mask(before, width, model.device)
+    positions = torch.arange(before, before + width, device=model.device)[None]
+    hidden = hidden_states(model, encoded, ids.to(model.device), mask, positions)
+    firsts = [number * width for number in range(len(rows))]
+    return hidden.reshape(-1, hidden.shape[-1]), firsts, before + len(rows) * width, before + width / 2
 
 
 @torch.inference_mode()

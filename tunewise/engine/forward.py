@@ -107,7 +107,10 @@ def new_cache(layers: Sequence[tuple[Tensor, Tensor]]) -> Any:
 def run(
     model: LanguageModel, inputs: dict[str, Tensor], mask: Tensor, positions: Tensor, cache: Any
 ) -> Tensor:
-    """Last hidden states of `inputs` (ids or embeddings) after what `cache` holds; the cache grows by them."""
+    """Last hidden states of `inputs` (ids or embeddings) after what `cache` holds; the cache grows by them.
+
+    Without a cache nothing comes before, and nothing is kept.
+    """
     network = model.network
     decoder = network.get_decoder() if hasattr(network, "get_decoder") else network.model
     output = decoder(
@@ -115,7 +118,7 @@ def run(
         attention_mask=_mask_by_layer(network.config.get_text_config(), mask, positions, model.dtype),
         position_ids=positions,
         past_key_values=cache,
-        use_cache=True,
+        use_cache=cache is not None,
     )
     hidden: Tensor = output.last_hidden_state
     return hidden

@@ -19,7 +19,7 @@ from tunewise.recommend.cautions import cautions
 from tunewise.recommend.evidence import Evidence, read_evidence
 from tunewise.recommend.reasons import Findings, reasons
 from tunewise.recommend.recommendation import Compared, Recommendation
-from tunewise.recommend.rule import Finalist, Verdict, judge, nominate, told_apart
+from tunewise.rule import Finalist, Verdict, judge, nominate, told_apart
 from tunewise.statistics import Difference, rows_needed, rows_needed_continuous, smallest_margin
 
 __all__ = ["Compared", "Finalist", "Recommendation", "nominate", "recommend"]

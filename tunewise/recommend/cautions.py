@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.recommend.reasons import Findings, counted, points
-from tunewise.recommend.rule import told_apart
+from tunewise.rule import told_apart
 
 ROUGH_ROWS = 100
 ROUGH_ROWS_PER_LABEL = 10

@@ -18,7 +18,7 @@ from typing import Any
 
 from tunewise import metrics
 from tunewise.errors import CandidateError
-from tunewise.recommend.rule import Finalist, figure
+from tunewise.rule import Finalist, figure
 from tunewise.statistics import Difference, Interval, paired_difference, score_interval
 from tunewise.task import TaskSpec
 

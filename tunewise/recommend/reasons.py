@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunewise.recommend.evidence import Entry, Evidence
-from tunewise.recommend.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
+from tunewise.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
 from tunewise.statistics import Difference, Interval
 
 WITHOUT_MODEL = ("baseline",)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import CandidateError
-from tunewise.recommend.rule import Status
+from tunewise.rule import Status
 
 FORMAT = 1
 

@@ -1,8 +1,8 @@
 """From a run folder to one HTML page that opens offline.
 
-The page is derived from the folder's files alone: no model is loaded, nothing is fetched, and building it again gives
-the same page. It holds no script and names no other resource; its content security policy forbids both, so that text
-from the data stays text.
+The page is derived from the folder's files alone: no model is loaded, nothing is fetched, and building it
+again gives the same page. It holds no script and names no other resource; its content security policy
+forbids both, so that text from the data stays text.
 
 >>> build(Path("runs/tickets"))  # doctest: +SKIP
 PosixPath('runs/tickets/report.html')
@@ -11,13 +11,19 @@ PosixPath('runs/tickets/report.html')
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunewise.errors import CandidateError
 from tunewise.report.records import Run, read_run
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
 
 __all__ = ["build", "page"]
 
@@ -50,10 +56,17 @@ def build(folder: Path) -> Path:
 
 def page(run: Run) -> str:
     """The whole page as text."""
+    from tunewise.report.sections import sections
+
+    template, style, digest = _layout()
+    return template.render(style=style, style_digest=digest, **sections(run))
+
+
+@functools.cache
+def _layout() -> tuple[Template, Markup, str]:
+    """The template, the style sheet, and its digest for the content security policy."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
-
-    from tunewise.report.sections import sections
 
     room = resources.files(__package__)
     style = room.joinpath("style.css").read_text(encoding="utf-8")
@@ -61,4 +74,4 @@ def page(run: Run) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(room.joinpath("page.html.jinja").read_text(encoding="utf-8"))
     # The style sheet is part of the package, not of the run: the only text that is let through unescaped.
-    return template.render(style=Markup(style), style_digest=digest, **sections(run))
+    return template, Markup(style), digest

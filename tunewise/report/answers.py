@@ -190,7 +190,9 @@ def distribution(scores: Sequence[float]) -> tuple[Bin, ...]:
     for index in range(BINS):
         name = f"{index / BINS:.1f} to {(index + 1) / BINS:.1f}"
         share = tally[index] / max(max(tally.values(), default=1), 1)
-        bins.append(Bin(name, count(tally[index]), charts.share_bar(share, f"bin-{index}", f"Rows scoring {name}")))
+        bins.append(
+            Bin(name, count(tally[index]), charts.share_bar(share, f"bin-{index}", f"Rows scoring {name}"))
+        )
     return tuple(bins)
 
 

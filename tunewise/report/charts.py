@@ -66,7 +66,8 @@ def row_scale(values: list[float]) -> Scale:
 def row_axis(scale: Scale) -> Markup:
     """The tick labels above the leaderboard's whiskers."""
     ticks = [
-        tag("text", _tick(tick), x=scale(tick), y=16.0, text_anchor="middle", class_="tick") for tick in scale.ticks()
+        tag("text", _tick(tick), x=scale(tick), y=16.0, text_anchor="middle", class_="tick")
+        for tick in scale.ticks()
     ]
     return tag("svg", *ticks, viewBox=f"0 0 {ROW[0]:g} 22", aria_hidden="true", class_="axis")
 
@@ -170,7 +171,9 @@ def share_bar(share: float, name: str, text: str) -> Markup:
     """A horizontal bar for a share between 0 and 1."""
     width = min(max(share, 0.0), 1.0) * BAR[0]
     rail = tag("rect", x=0.0, y=4.0, width=BAR[0], height=10.0, class_="rail")
-    return picture(BAR, name, text, f"{100 * share:.1f} %", rail, tag("rect", x=0.0, y=4.0, width=width, height=10.0))
+    return picture(
+        BAR, name, text, f"{100 * share:.1f} %", rail, tag("rect", x=0.0, y=4.0, width=width, height=10.0)
+    )
 
 
 def family_mark(family: str) -> Markup:
@@ -220,7 +223,9 @@ def _leader(spot: tuple[float, float], placed: Placed) -> Markup:
 def _label(point: Point, placed: Placed) -> Markup:
     box = placed.box
     look = "label picked" if point.picked else "label"
-    return tag("text", point.name, x=(box.left + box.right) / 2, y=box.bottom - 3, text_anchor="middle", class_=look)
+    return tag(
+        "text", point.name, x=(box.left + box.right) / 2, y=box.bottom - 3, text_anchor="middle", class_=look
+    )
 
 
 def _tick(value: float) -> str:

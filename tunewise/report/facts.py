@@ -1,14 +1,15 @@
 """What the data look like, and with which settings and versions the run was made.
 
-The profile's keys are those that reading writes; a key this page does not know is skipped, one with another shape
-too, so that a page is built from older and newer runs alike.
+The profile's keys are those that reading writes; a key this page does not know is skipped, one with another
+shape too, so that a page is built from older and newer runs alike.
 
 >>> [group.name for group in settings(run)]  # doctest: +SKIP
-['Settings', 'Versions', 'Machine', 'Base model', 'Budget']
+['Settings', 'Versions', 'Machine', 'Base model', 'Budget and seed']
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from tunewise.report import charts
 from tunewise.report.answers import word
 from tunewise.report.files import Fields
 from tunewise.report.records import Run
-from tunewise.report.words import NOTHING, count, percent, plain, plural, setting
+from tunewise.report.words import count, percent, plain, plural, setting
 
 SPLITS = ("train", "validation", "test")
 FINDINGS = {
@@ -119,12 +120,14 @@ def _source(run: Run) -> tuple[tuple[str, str], ...]:
 
 def _balance(run: Run, found: Mapping[str, Any]) -> tuple[tuple[Bar, ...], str]:
     """Bars of the labels, over all splits where they are counted by split."""
-    raw = next((found[key] for key in ("balance", "label_counts", "labels") if isinstance(found.get(key), dict)), {})
+    known = (found.get(key) for key in ("balance", "label_counts", "labels"))
+    raw: Mapping[str, Any] = next((value for value in known if isinstance(value, dict)), {})
     counts: dict[str, float] = {}
     for key, value in raw.items():
         for label, number in value.items() if isinstance(value, dict) else [(key, value)]:
-            if isinstance(number, int | float) and not isinstance(number, bool):
-                counts[label] = counts.get(label, 0.0) + number
+            found_rows = _number(number)
+            if found_rows is not None and found_rows > 0:
+                counts[label] = counts.get(label, 0.0) + found_rows
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     total, most = sum(counts.values()), max(counts.values(), default=0.0)
     bars = tuple(
@@ -143,16 +146,13 @@ def _balance(run: Run, found: Mapping[str, Any]) -> tuple[tuple[Bar, ...], str]:
 
 def _size(value: Any) -> str | None:
     """A finding's size: a number, how many are listed, or the sum over splits."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return plain(value)
     if isinstance(value, list):
         return count(len(value))
     if isinstance(value, dict):
-        numbers = [number for number in value.values() if isinstance(number, int | float)]
+        numbers = [number for one in value.values() if (number := _number(one)) is not None]
         return count(sum(numbers)) if len(numbers) == len(value) else None
-    return None
+    number = _number(value)
+    return None if number is None else plain(number)
 
 
 def _lengths(value: Any) -> tuple[Table, ...]:
@@ -162,16 +162,24 @@ def _lengths(value: Any) -> tuple[Table, ...]:
     flat = {key: row for key, row in value.items() if isinstance(row, dict)}
     if not flat:
         flat = {"all rows": value}
-    columns = tuple(dict.fromkeys(column for row in flat.values() for column in row if _is_number(row[column])))
+    columns = tuple(
+        dict.fromkeys(column for row in flat.values() for column in row if _number(row[column]) is not None)
+    )
     rows = tuple(
-        (str(name), *(plain(row[column]) if _is_number(row.get(column)) else NOTHING for column in columns))
-        for name, row in flat.items()
+        (str(name), *(plain(_number(row.get(column))) for column in columns)) for name, row in flat.items()
     )
     return (Table("Lengths", ("", *(column.replace("_", " ") for column in columns)), rows),) if columns else ()
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: Any) -> float | None:
+    """A finite number, or None for anything else: a profile is shown as far as it can be read."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _list(value: Any) -> list[Any]:
@@ -189,7 +197,10 @@ def settings(run: Run) -> tuple[Group, ...]:
         Group("Versions", _entries(info.section("versions").values)),
         Group("Machine", _entries(info.section("hardware").values)),
         Group("Base model", _entries(info.section("model").values)),
-        Group("Budget", _entries(budget | {"seed": info.values.get("seed"), "margin": info.values.get("margin")})),
+        Group(
+            "Budget and seed",
+            _entries(budget | {"seed": info.values.get("seed"), "margin": info.values.get("margin")}),
+        ),
     )
     return tuple(group for group in groups if group.entries)
 
@@ -205,6 +216,7 @@ def _entries(values: Mapping[str, Any]) -> tuple[Entry, ...]:
 
 
 def _shown(key: str, value: Any) -> str:
-    if _is_number(value) and key not in ("seed",):
-        return f"{value:.3g}" if abs(value) >= 1e12 else plain(value)
-    return setting(value)
+    number = _number(value)
+    if number is None or key == "seed":
+        return setting(value)
+    return f"{number:.3g}" if abs(number) >= 1e12 else plain(number)

@@ -1,8 +1,8 @@
 """Reading the files of a run folder without trusting them.
 
-A run folder may be old, moved, half written or not ours. Every value that reaches the page passes through `Fields`,
-which names the file and the key when a value has the wrong type; so a damaged folder gives one clear `CandidateError`
-and never a traceback or a page with a wrong number.
+A run folder may be old, moved, half written or not ours. Every value that reaches the page passes through
+`Fields`, which names the file and the key when a value has the wrong type; so a damaged folder gives one
+clear `CandidateError` and never a traceback or a page with a wrong number.
 
 >>> Fields("run.json", {"seed": 3, "margin": "two"}).number("seed")
 3.0
@@ -34,7 +34,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Fields:
-    """A mapping read from a file, with the place it came from; a missing key is None or empty, a wrong type raises."""
+    """A mapping read from a file, and which: a missing key is None or empty, a wrong type raises."""
 
     where: str
     values: Mapping[str, Any]
@@ -162,7 +162,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[Fields] | None:
     missing = [column for column in columns if column not in header]
     if missing:
         raise CandidateError(
-            f"{path.name}: column {missing[0]!r} is missing; found {list(header)}, expected {list(columns)}. {MENDING}"
+            f"{path.name}: column {missing[0]!r} is missing; found {list(header)}, "
+            f"expected {list(columns)}. {MENDING}"
         )
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
@@ -178,7 +179,9 @@ def _text(path: Path) -> str | None:
     except UnicodeDecodeError as error:
         raise CandidateError(f"{path.name}: not UTF-8 at byte {error.start}. {MENDING}") from None
     except OSError as error:
-        raise CandidateError(f"{path.name}: cannot be read ({error.strerror}). Check the folder's permissions.") from None
+        raise CandidateError(
+            f"{path.name}: cannot be read ({error.strerror}). Check the folder's permissions."
+        ) from None
 
 
 def _parse(text: str, where: str) -> Fields:

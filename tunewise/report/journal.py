@@ -1,8 +1,8 @@
 """What happened to every trial, folded from the journal `trials.jsonl`.
 
-The journal is a list of events in the order they happened, possibly from several processes (a run that was killed and
-resumed). A page wants one line per trial, so the events of a trial are folded into one frozen record; unknown events
-are skipped, so that a page can be built from a journal with more kinds of event.
+The journal is a list of events in the order they happened, possibly from several processes (a run that was
+killed and resumed). A page wants one line per trial, so the events of a trial are folded into one frozen
+record; unknown events are skipped, so that a page can be built from a journal with more kinds of event.
 
 >>> trials, messages = fold([Fields("", {"event": "started", "trial": "lora-1", "time": 0, "method": "lora"})])
 >>> trials[0].method, trials[0].status
@@ -17,6 +17,7 @@ from typing import Any
 
 from tunewise.report.files import Fields
 
+BEGINNINGS = ("started", "continued")
 ENDS = ("finished", "pruned", "failed", "out_of_budget", "paused")
 
 
@@ -40,12 +41,13 @@ class Trial:
     parameters: Mapping[str, Any]
     start_from: str
     status: str
-    """`finished`, `pruned`, `failed`, `out_of_budget`, `paused`, or `unfinished` when the journal stops in between."""
+    """How it ended (see `ENDS`), or `unfinished` when the journal stops in between."""
     value: float | None
     """Validation score: at the end, or the best so far."""
     best_step: float | None
     last_step: float | None
     seconds: float | None
+    """Seconds of fitting as recorded, or by the journal's clock for a trial without an end."""
     reason: str
     curve: tuple[CurvePoint, ...]
     test_score: float | None
@@ -66,7 +68,9 @@ def fold(events: Iterable[Fields]) -> tuple[tuple[Trial, ...], tuple[str, ...]]:
 
 
 def _trial(name: str, events: list[Fields]) -> Trial:
-    started = next((event for event in reversed(events) if event.text("event") == "started"), Fields(name, {}))
+    # A trial that never fitted the budget was not started; its end names the method.
+    named = (event for event in reversed(events) if event.text("method"))
+    started = next(named, Fields(name, {"method": name.rpartition("-")[0] or name}))
     ends = [event for event in events if event.text("event") in ENDS]
     end = ends[-1] if ends else Fields(name, {})
     reports = [event for event in events if event.text("event") == "reported"]
@@ -74,13 +78,12 @@ def _trial(name: str, events: list[Fields]) -> Trial:
     value = end.number("value")
     if value is None and curve:
         value = max(point.value for point in curve)
-    seconds = end.number("seconds")
-    if seconds is None and reports:
-        seconds = reports[-1].number("seconds")
+    spans = _spans(events)
+    measured = [seconds for event in ends if (seconds := event.number("seconds")) is not None]
     tested = [event for event in events if event.text("event") == "tested"]
     return Trial(
         id=name,
-        method=started.text("method", "unknown"),
+        method=started.text("method"),
         family=started.text("family"),
         stage=started.text("stage"),
         parameters=started.section("parameters").values,
@@ -89,11 +92,11 @@ def _trial(name: str, events: list[Fields]) -> Trial:
         value=value,
         best_step=end.number("step") if end.text("event") == "finished" else None,
         last_step=max((point.step for point in curve), default=None),
-        seconds=seconds,
+        seconds=measured[-1] if measured else sum(end - start for start, end in spans) or None,
         reason=": ".join(part for part in (end.text("error"), end.text("reason")) if part),
         curve=curve,
         test_score=tested[-1].number("score") if tested else None,
-        spans=_spans(events),
+        spans=spans,
     )
 
 
@@ -114,7 +117,7 @@ def _status(events: list[Fields]) -> str:
         kind = event.text("event")
         if kind in ENDS:
             status = kind
-        elif kind == "started" or (kind == "reported" and status == "paused"):
+        elif kind in BEGINNINGS or (kind == "reported" and status == "paused"):
             status = "unfinished"
     return status
 
@@ -128,9 +131,9 @@ def _spans(events: list[Fields]) -> tuple[tuple[float, float], ...]:
         time, kind = event.number("elapsed"), event.text("event")
         if time is None:
             time = event.number("time")
-        if time is None or kind == "tested":
+        if time is None or kind not in (*BEGINNINGS, "reported", *ENDS):
             continue
-        if kind == "started" and opened is not None and last is not None:
+        if kind in BEGINNINGS and opened is not None and last is not None:
             spans.append((opened, last))
             opened = None
         if opened is None:

@@ -1,7 +1,8 @@
 """Labels beside points without overlaps.
 
-Placing labels optimally is NP-hard (Marks & Shieber 1991); a dozen points need only a greedy search: each label takes
-the nearest free place around its point, crowded points first, and keeps a leader line when that place is far away.
+Placing labels optimally is NP-hard (Marks & Shieber 1991); a dozen points need only a greedy search: each
+label takes the nearest free place around its point, crowded points first, and keeps a leader line when that
+place is far away.
 
 >>> first, second = place([(50, 50), (50, 58)], ["lora", "full"], Box(0, 0, 200, 100))
 >>> first is not None and second is not None and not first.box.meets(second.box)
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 LETTER = 6.9
 """Width of a letter in units at 12 units of type; wide enough for the system fonts met."""
 LINE = 13.0
-POINT = 8.0
-RINGS = (11.0, 18.0, 27.0, 38.0, 52.0, 68.0, 88.0, 112.0, 140.0)
+POINT = 9.0
+RINGS = (14.0, 19.0, 27.0, 38.0, 52.0, 68.0, 88.0, 112.0, 140.0)
 
 
 @dataclass(frozen=True)

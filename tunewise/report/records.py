@@ -1,7 +1,7 @@
 """A run folder as frozen records: everything the page shows, and nothing it has to trust.
 
-`run.json` and `task.json` make a folder a run folder; without them there is nothing to report. The other files are
-optional: an interrupted run has no leaderboard yet, and its page says so.
+`run.json` and `task.json` make a folder a run folder; without them there is nothing to report. The other
+files are optional: an interrupted run has no leaderboard yet, and its page says so.
 
 >>> read_run(Path("runs/tickets")).recommendation.pick  # doctest: +SKIP
 'lora'
@@ -18,7 +18,7 @@ from typing import Any
 from tunewise.errors import CandidateError
 from tunewise.report.files import MENDING, Fields, Interval, read_json, read_lines, read_table
 from tunewise.report.journal import Trial, fold
-from tunewise.task import TaskSpec
+from tunewise.task import Choices, TaskSpec
 
 FORMAT = 1
 PLAIN_NAME = re.compile(r"[^/\\\x00]+")
@@ -133,7 +133,9 @@ class Run:
 def read_run(folder: Path) -> Run:
     """The records of the run in `folder`; raises CandidateError when it is not a run folder, or damaged."""
     if not folder.is_dir():
-        raise CandidateError(f"{folder}: no such folder; expected a run folder such as runs/NAME. Try `tunewise runs`.")
+        raise CandidateError(
+            f"{folder}: no such folder; expected a run folder such as runs/NAME. Try `tunewise runs`."
+        )
     info, task = _head(folder, "run.json"), _head(folder, "task.json")
     journal = folder / "trials.jsonl"
     trials, messages = fold(read_lines(journal, torn_end=True))
@@ -170,9 +172,15 @@ def _head(folder: Path, name: str) -> Fields:
 
 def _spec(task: Fields) -> TaskSpec:
     try:
-        return TaskSpec.from_json(task.section("spec").values)
-    except (KeyError, TypeError, ValueError) as error:
+        spec = TaskSpec.from_json(task.section("spec").values)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CandidateError(f"{task.where}, spec: cannot be read ({error!r}). {MENDING}") from None
+    answer = (*spec.answer.labels, *spec.answer.words) if isinstance(spec.answer, Choices) else spec.answer.stop
+    texts = (spec.kind, spec.instruction, spec.metric, spec.group or "", *spec.inputs, *answer)
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise CandidateError(f"{task.where}, spec: found {wrong!r}, expected text. {MENDING}")
+    return spec
 
 
 def _finalists(folder: Path) -> tuple[Finalist, ...] | None:

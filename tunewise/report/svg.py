@@ -1,8 +1,8 @@
 """Drawing by hand: tags, scales and the marks of each family.
 
-Every chart is inline SVG made from numbers, so that the page needs no script and no library. Colours come from the
-page's style sheet through classes, so that one drawing serves light, dark and print; each family has a shape as well
-as a colour. All text goes through `tag`, which escapes it.
+Every chart is inline SVG made from numbers, so that the page needs no script and no library. Colours come
+from the page's style sheet through classes, so that one drawing serves light, dark and print; each family
+has a shape as well as a colour. All text goes through `tag`, which escapes it.
 
 >>> str(tag("text", "a < b", x=3.0, text_anchor="end"))
 '<text x="3" text-anchor="end">a &lt; b</text>'
@@ -18,6 +18,9 @@ from markupsafe import Markup, escape
 FAMILIES = ("baseline", "prompt engineering", "prompt tuning", "fine-tuning", "hybrid")
 LOG_FROM = 20.0
 """Axes turn logarithmic when the largest value is more than this many times the smallest."""
+
+MEASURABLE = 1e-9
+"""Costs below this count as zero."""
 
 
 def tag(name: str, *content: str, **attributes: object) -> Markup:
@@ -109,10 +112,10 @@ def cost_scale(values: list[float], start: float, end: float) -> Scale:
 
     A cost of zero has no logarithm; it is drawn at the axis's lower end, below every measured cost.
     """
-    positive = [value for value in values if value > 0]
+    positive = [value for value in values if value > MEASURABLE]
     if positive and max(positive) > LOG_FROM * min(positive):
         return Scale(min(positive) / 2.5, max(positive) * 2.5, start, end, log=True)
-    return Scale(0.0, max(values, default=1.0) * 1.12 or 1.0, start, end)
+    return Scale(0.0, max(positive, default=1.0) * 1.12, start, end)
 
 
 def _step(span: float, wanted: int) -> float:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -154,8 +154,8 @@ def _board_row(run: Run, row: Finalist, scale: Scale, number: int) -> BoardRow:
     )
 
 
-def cost_charts(run: Run) -> tuple[tuple[Markup, str], ...]:
-    """Score against set-up seconds and against milliseconds a request, each with a sentence."""
+def cost_charts(run: Run) -> tuple[tuple[str, Markup, str], ...]:
+    """Score against set-up seconds and against milliseconds a request: the cost, the chart, a sentence."""
     drawn = []
     for cost, text, name in (
         ("fit_seconds", "set-up seconds", "scatter-setup"),
@@ -168,7 +168,7 @@ def cost_charts(run: Run) -> tuple[tuple[Markup, str], ...]:
         ]
         if points_:
             front = tuple(point.name for point in charts.pareto(points_))
-            drawn.append((charts.against_cost(points_, text, name), f"Best for their {text}: {listed(front)}."))
+            drawn.append((text, charts.against_cost(points_, text, name), f"On the line: {listed(front)}."))
     return tuple(drawn)
 
 
@@ -182,7 +182,9 @@ def trial_rows(run: Run) -> tuple[TrialRow, ...]:
     starts = [start for trial in trials for start, _ in trial.spans]
     first = min(starts, default=0.0)
     total = max((end for trial in trials for _, end in trial.spans), default=0.0) - first
-    return tuple(_trial_row(trial, first, total, number) for number, trial in enumerate(trials, 1))
+    families = {row.method: row.family for row in run.finalists or ()}
+    whole = [replace(trial, family=trial.family or families.get(trial.method, "")) for trial in trials]
+    return tuple(_trial_row(trial, first, total, number) for number, trial in enumerate(whole, 1))
 
 
 def trial_summary(run: Run) -> str:
@@ -213,7 +215,9 @@ def _trial_row(trial: Trial, first: float, total: float, number: int) -> TrialRo
         steps=steps,
         seconds=figure(trial.seconds),
         reason=trial.reason,
-        when=charts.time_bar(spans, total, trial.family, f"time-{number}", text) if total > 0 and spans else Markup(""),
+        when=charts.time_bar(spans, total, trial.family, f"time-{number}", text)
+        if total > 0 and spans
+        else Markup(""),
     )
 
 
@@ -235,8 +239,8 @@ def _panel(method: str, trials: list[Trial], scores: list[float], number: int) -
         charts.Line(trial.id, tuple((point.step, point.value) for point in trial.curve), trial is best)
         for trial in trials
     ]
-    given = parameters({"learning_rate": best.parameters["learning_rate"]} if "learning_rate" in best.parameters else {})
-    tail = f" ({given})" if given else ""
+    rate = {key: value for key, value in best.parameters.items() if key == "learning_rate"}
+    tail = f" ({parameters(rate)})" if rate else ""
     return Panel(
         method=method,
         chart=charts.curves(method, best.family, lines, scores, f"curve-{number}"),

@@ -1,7 +1,7 @@
 """How to use the winner: on the command line, from Python, and without Tunewise at all.
 
-What is shown follows from the files that stand in the candidate's folder, so that the page never promises weights
-that are not there.
+What is shown follows from the files that stand in the candidate's folder, so that the page never promises
+weights that are not there.
 
 >>> how_to_use(run).python.splitlines()[0]  # doctest: +SKIP
 'import tunewise as tw'
@@ -81,7 +81,7 @@ def _plain_libraries(folder: Path, path: str) -> tuple[str, str]:
             f"tokenizer = AutoTokenizer.from_pretrained({base})\n"
             f"model = PeftModel.from_pretrained(base, {quoted})"
         )
-        note = f"The folder is {what} in the format of peft; the base model stands where the first line points."
+        note = f"The folder is {what} in the format of peft; the base model is loaded first."
         return code, note
     if (folder / "config.json").exists():
         code = (

@@ -107,10 +107,14 @@ def _facts(run: Run, told: Recommendation) -> tuple[Fact, ...]:
     if told.difference is not None:
         against, p = told.difference.interval, p_value(told.difference.p)
         note = " ".join(part for part in (points_interval(against), p) if part)
-        facts.append(Fact(f"points against {told.runner_up or 'the runner-up'}", points(told.difference.value), note))
+        facts.append(
+            Fact(f"points against {told.runner_up or 'the runner-up'}", points(told.difference.value), note)
+        )
     row = run.pick
     if row is not None:
         facts.append(Fact("seconds to set up", figure(row.fit_seconds), "once, on this machine"))
         tokens = "" if row.prompt_tokens is None else f"{figure(row.prompt_tokens)} uncached prompt tokens"
-        facts.append(Fact("milliseconds a request", figure(row.ms_per_example), tokens or "as measured in the test"))
+        facts.append(
+            Fact("milliseconds a request", figure(row.ms_per_example), tokens or "as measured in the test")
+        )
     return tuple(facts)

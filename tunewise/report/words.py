@@ -1,7 +1,7 @@
 """Numbers and states in plain words: one spelling for the whole page.
 
-Scores are shares with three decimals, as on the terminal; differences are in points (hundredths) and always carry
-their sign; a missing value is a dash, never a zero.
+Scores are shares with three decimals, as on the terminal; differences are in points (hundredths) and always
+carry their sign; a missing value is a dash, never a zero.
 
 >>> score(0.8561), points(-0.0123), figure(0.0421), figure(1234.6), score(None)
 ('0.856', '−1.2', '0.042', '1,235', '–')

@@ -18,6 +18,7 @@ from tunewise.candidates import read_json, write_json
 from tunewise.errors import CandidateError, DataError, SettingError, WorkError
 from tunewise.methods import get, load_predictor, registered
 from tunewise.prompt import Prompt
+from tunewise.rule import Finalist, nominate
 from tunewise.settings import Budget
 from tunewise.study import files
 from tunewise.study.budget import Terms, settle
@@ -171,8 +172,6 @@ class Contest:
 
     def _nominate(self, rows: Sequence[files.Row]) -> None:
         """Fix the two names that rule 5 needs, before the test split is opened."""
-        from tunewise.recommend import Finalist, nominate
-
         if any(event["event"] == "nominated" for event in self.past):
             return
         finalists = [

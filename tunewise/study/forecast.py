@@ -21,7 +21,7 @@ from tunewise.engine.scoring import LabelTrie, close_labels
 from tunewise.task import Choices, Dataset
 
 PADDING = 1.25
-"""Padded over real tokens in a batch of mixed lengths; an allowance, the count itself is exact afterwards."""
+"""Padded over real tokens where rows of mixed lengths stand side by side; the count itself is exact afterwards."""
 OVERHEAD_SECONDS = {"baseline": 1.0, "trial": 0.5, "train-full": 4.0}
 """What a trial takes beside its counted work: features and files; `full` writes a whole model."""
 
@@ -113,7 +113,7 @@ class Forecaster:
         t = self.tokens
         prefix = t.prefix + demonstrations * t.turn + (20 if kind == "train-soft-prompt" else 0)
         steps = math.ceil(self.n_train / batch_size)
-        tokens = steps * prefix + self.n_train * (t.suffix * PADDING + t.answer)
+        tokens = steps * prefix + self.n_train * (t.suffix + t.answer)
         training = self._work(kind, tokens, prefix + t.suffix / 2, self.n_train * t.answer)
         checks = 1.0 if steps >= 8 else steps / 8
         return training + checks * self.evaluation(self.n_validation, demonstrations)

@@ -1,0 +1,296 @@
+"""What is parsed, what is called, what is printed, and how it ends; the API is a stand-in."""
+
+import json
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunewise
+from tests.cli.fake_api import LEADERBOARD, RECOMMENDATION, FakeApi, run
+from tunewise.errors import CandidateError, DataError, WorkError
+from tunewise.settings import Settings, flag
+
+
+class TestCompare:
+    def test_flags_become_arguments(self, api: FakeApi) -> None:
+        flags = (
+            "my.csv --input title --input body --target label --group user --instruction Sort. "
+            "--labels words.json --kind classification --metric mcc --test held.csv --validation 0.25 "
+            "--train-rows 64 --drop-incomplete --truncate --model base --methods lora,full --budget 40trials "
+            "--margin 1.5 --seed 3 --out here"
+        )
+        assert run("compare", *flags.split()).exit_code == 0
+        name, given, named = api.only_call()
+        assert (name, given) == ("compare", ("my.csv",))
+        record = named.pop("settings")
+        assert callable(named.pop("on_event"))
+        assert named.pop("command")[0] == "tunewise"
+        assert named == {
+            "input": ("title", "body"),
+            "target": "label",
+            "group": "user",
+            "instruction": "Sort.",
+            "labels": Path("words.json"),
+            "kind": "classification",
+            "metric": "mcc",
+            "test": Path("held.csv"),
+            "validation": 0.25,
+            "train_rows": 64,
+            "drop_incomplete": True,
+            "truncate": True,
+            "model": "base",
+            "methods": ("lora", "full"),
+            "budget": "40trials",
+            "margin": 1.5,
+            "seed": 3,
+            "out": Path("here"),
+        }
+        assert record["train_rows"] == {"value": 64, "from": "flag"}
+        assert record["out"] == {"value": "here", "from": "flag"}
+
+    def test_without_flags_the_defaults_go_in(self, api: FakeApi) -> None:
+        assert run("compare", "data/tickets.csv").exit_code == 0
+        _, _, named = api.only_call()
+        assert named["settings"]["out"] == {"value": "runs/tickets", "from": "default"}
+        given = {name: named[name] for name in named if name not in ("settings", "on_event", "command")}
+        assert given == {
+            "model": "smollm2-135m",
+            "methods": None,
+            "budget": "10m",
+            "margin": 2.0,
+            "seed": 0,
+            "truncate": False,
+            "out": Path("runs/tickets"),
+        }
+
+    def test_an_existing_run_is_left_alone(self, api: FakeApi) -> None:
+        for name in ("tickets", "tickets-2"):
+            Path("runs", name).mkdir(parents=True)
+        run("compare", "tickets.csv")
+        assert api.only_call()[2]["out"] == Path("runs/tickets-3")
+
+    def test_settings_come_from_the_file_and_a_flag_can_switch_off(self, api: FakeApi) -> None:
+        Path("tunewise.toml").write_text('budget = "5m"\ntruncate = true\nmargin = 3\n')
+        run("compare", "tickets.csv", "--no-truncate")
+        _, _, named = api.only_call()
+        assert (named["budget"], named["truncate"], named["margin"]) == ("5m", False, 3.0)
+        assert named["settings"]["budget"] == {"value": "5m", "from": "tunewise.toml"}
+        assert named["settings"]["truncate"] == {"value": False, "from": "flag"}
+
+    def test_results_go_to_standard_output(self, api: FakeApi) -> None:
+        text = run("compare", "tickets.csv").stdout
+        lines = text.splitlines()
+        pick = next(line for line in lines if line.startswith("* lora"))
+        assert pick.split()[1:] == [
+            "lora",
+            "fine-tuning",
+            "0.852",
+            "0.820–0.880",
+            "1:14",
+            "41.2",
+            "19.5",
+            "finished",
+        ]
+        unfinished = next(line for line in lines if line.startswith("  full"))
+        assert unfinished.split(maxsplit=7) == ["full", "fine-tuning", *["–"] * 5, "out of budget"]
+        assert "Recommended: lora, accuracy 0.852 (95 % interval 0.820–0.880, 500 test rows); " in text
+        assert "shown to lose less than 2 points to every other finalist." in text
+        for sentence in (*RECOMMENDATION.reasons, *RECOMMENDATION.warnings, *RECOMMENDATION.next_commands):
+            assert sentence in text
+        assert "Guessed: input, target." in text
+        assert "Input: text. Target: intent." in text
+        assert "Report: runs/tickets/report.html" in text
+
+    def test_json_is_alone_on_standard_output(self, api: FakeApi) -> None:
+        api.events = [{"event": "phase", "text": "reading"}]
+        result = run("compare", "tickets.csv", "--json")
+        assert json.loads(result.stdout) == json.loads(json.dumps(RECOMMENDATION.to_json()))
+        assert "reading" in result.stderr
+
+    def test_the_leaderboard_fits_80_columns(self, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        table = run("compare", "tickets.csv").stdout.split("\nRecommended")[0].splitlines()
+        assert max(map(len, table)) <= 80
+        assert len([line for line in table if line.strip()]) == 1 + len(LEADERBOARD)
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--budget", "soon"], 'error: --budget: found "soon"; expected a time (90s, 10m, 1h)'),
+            (["--seed", "x"], 'error: --seed: found "x"; expected a whole number'),
+            (["--kind", "regression"], 'error: unknown kind "regression"'),
+        ],
+    )
+    def test_a_wrong_setting_ends_with_2(self, api: FakeApi, flags: list[str], message: str) -> None:
+        result = run("compare", "tickets.csv", *flags)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(message)
+        assert result.stdout == ""
+        assert api.calls == []
+
+    @pytest.mark.parametrize("arguments", [["compare"], ["compare", "a.csv", "--bogus"], ["compere"]])
+    def test_wrong_usage_ends_with_2(self, api: FakeApi, arguments: list[str]) -> None:
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert "Usage: " in result.stderr
+
+
+class TestDemo:
+    def test_it_is_a_comparison_with_fixed_settings(self, api: FakeApi) -> None:
+        Path("tunewise.toml").write_text("seed = 9\n")
+        assert run("demo").exit_code == 0
+        name, given, named = api.only_call()
+        assert (name, given, named["out"]) == ("compare", ("trec",), Path("runs/demo"))
+        assert (named["train_rows"], named["validation"], named["budget"], named["seed"]) == (256, 200, "10m", 0)
+
+    def test_a_second_demo_gets_its_own_folder(self, api: FakeApi) -> None:
+        Path("runs/demo").mkdir(parents=True)
+        run("demo", "--budget", "2m", "--seed", "4")
+        _, _, named = api.only_call()
+        assert (named["out"], named["budget"], named["seed"]) == (Path("runs/demo-2"), "2m", 4)
+
+
+class TestEndings:
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (DataError("a.csv, line 3: found 2 cells, expected 3."), 2),
+            (CandidateError("no such run"), 2),
+            (WorkError("no trial finished"), 1),
+        ],
+    )
+    def test_an_error_on_purpose_is_one_message(self, api: FakeApi, error: Exception, code: int) -> None:
+        api.answers["compare"] = error
+        result = run("compare", "a.csv")
+        assert result.exit_code == code
+        assert result.stderr == f"error: {error}\n"
+        assert result.stdout == ""
+
+    def test_debug_shows_the_traceback(self, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TUNEWISE_DEBUG", "1")
+        api.answers["compare"] = DataError("bad")
+        result = run("compare", "a.csv")
+        assert "Traceback" in result.stderr
+        assert result.stderr.endswith("error: bad\n")
+
+    def test_an_interruption_says_how_to_go_on(self, api: FakeApi) -> None:
+        def interrupted(data: str, **named: Any) -> None:
+            named["out"].mkdir(parents=True)
+            (named["out"] / "trials.jsonl").touch()
+            raise KeyboardInterrupt
+
+        api.answers["compare"] = interrupted
+        result = run("compare", "tickets.csv")
+        assert result.exit_code == 130
+        assert "tunewise resume runs/tickets" in result.stderr
+
+    def test_an_interruption_before_anything_was_written(self, api: FakeApi) -> None:
+        api.answers["compare"] = KeyboardInterrupt()
+        result = run("compare", "tickets.csv")
+        assert result.exit_code == 130
+        assert "interrupted" in result.stderr
+        assert "resume" not in result.stderr
+
+
+class TestPlan:
+    PLAN = types.SimpleNamespace(
+        profile=types.SimpleNamespace(
+            to_json=lambda: {
+                "rows": 300,
+                "labels": {"a": 200, "b": 100},
+                "leaks": 0,
+                "notes": ["2 rows conflict."],
+            }
+        ),
+        trials=[
+            types.SimpleNamespace(
+                trial="lora-1",
+                method="lora",
+                parameters={"learning_rate": 5e-4, "rank": 16},
+                forecast_seconds=75.0,
+                forecast_memory_mb=2310.4,
+            )
+        ],
+        total_seconds=500.0,
+        budget_seconds=600.0,
+        token_lengths={"median_prompt": 61, "context": 8192},
+        notes=["full is left out: it does not fit."],
+        to_json=lambda: {"total_seconds": 500.0},
+    )
+
+    def test_it_shows_data_and_trials(self, api: FakeApi) -> None:
+        api.answers["plan"] = self.PLAN
+        result = run("plan", "tickets.csv", "--budget", "10m", "--target", "label")
+        assert result.exit_code == 0
+        name, given, named = api.only_call()
+        assert (name, given, named["target"], named["budget"]) == ("plan", ("tickets.csv",), "label", "10m")
+        assert "Rows: 300" in result.stdout
+        assert "Labels: a 200, b 100" in result.stdout
+        assert "- 2 rows conflict." in result.stdout
+        assert "Leaks" not in result.stdout
+        assert "Median prompt: 61" in result.stdout
+        assert "lora-1  lora    learning_rate 0.0005, rank 16  1:15      2,310" in result.stdout
+        assert "In all about 8:20 of 10:00" in result.stdout
+        assert "- full is left out" in result.stdout
+
+    def test_json(self, api: FakeApi) -> None:
+        api.answers["plan"] = self.PLAN
+        assert json.loads(run("plan", "tickets.csv", "--json").stdout) == {"total_seconds": 500.0}
+
+
+class TestTheRest:
+    def test_resume(self, api: FakeApi) -> None:
+        assert "Recommended: lora" in run("resume", "runs/t").stdout
+        assert api.only_call()[1] == (Path("runs/t"),)
+        assert json.loads(run("resume", "runs/t", "--json").stdout)["pick"] == "lora"
+
+    def test_report_prints_the_page(self, api: FakeApi) -> None:
+        api.answers["report"] = Path("runs/t/report.html")
+        assert run("report", "runs/t").stdout == "runs/t/report.html\n"
+        assert api.only_call()[1] == (Path("runs/t"),)
+
+    def test_runs(self, api: FakeApi) -> None:
+        record = types.SimpleNamespace(
+            path=Path("runs/t"), created="2026-03-01T10:20:30+00:00", status="finished", pick="lora", score=0.852
+        )
+        api.answers["runs"] = [record]
+        assert "runs/t  2026-03-01 10:20  finished  lora  0.852" in run("runs").stdout
+        assert api.only_call()[1] == (Path("runs"),)
+
+    def test_no_runs_say_so(self, api: FakeApi) -> None:
+        api.answers["runs"] = []
+        assert "No runs in there." in run("runs", "there").stdout
+
+    @pytest.mark.parametrize("command", ["models", "data"])
+    def test_the_catalog_is_listed(self, api: FakeApi, command: str) -> None:
+        entry = types.SimpleNamespace(name="trec", description="questions", licence="free", size_mb=85.3)
+        api.answers[command] = [entry]
+        result = run(command)
+        assert api.only_call()[0] == command
+        assert "trec  85.3  free     questions" in result.stdout
+        assert f"tunewise {command} pull NAME" in result.stdout
+
+    def test_pull(self, api: FakeApi) -> None:
+        api.answers |= {"pull_model": Path("cache/m"), "pull_data": Path("cache/d.csv")}
+        assert run("models", "pull", "gemma", "--accept-terms").stdout == "cache/m\n"
+        assert run("data", "pull", "trec").stdout == "cache/d.csv\n"
+        model, data = api.calls
+        assert model == ("pull_model", ("gemma",), {"accept_terms": True})
+        assert data == ("pull_data", ("trec",), {})
+
+    def test_version(self, api: FakeApi) -> None:
+        assert run("--version").stdout == f"tunewise {tunewise.__version__}\n"
+
+    def test_help_names_every_setting(self) -> None:
+        text = run("compare", "--help").stdout
+        for name in Settings.model_fields:
+            assert f"{flag(name)} " in text
+
+    @pytest.mark.parametrize(
+        "command", ["demo", "compare", "plan", "report", "predict", "resume", "runs", "models", "data"]
+    )
+    def test_every_command_has_help(self, command: str) -> None:
+        assert run(command, "--help").exit_code == 0
+        assert command in run("--help").stdout

@@ -1,0 +1,318 @@
+"""Whole studies on a tiny model: repeatable, resumable, honest about failure, and never touching the test early."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import colour_task, copy_task
+from tunewise import api
+from tunewise.errors import BudgetError, CandidateError, DataError, SettingError
+from tunewise.methods import get
+from tunewise.study.journal import read_events
+from tunewise.task import Dataset
+
+pytestmark = pytest.mark.usefixtures("float32")
+
+
+def events_of(folder: Path) -> list[dict[str, Any]]:
+    return read_events(folder / "trials.jsonl")
+
+
+def decisions(folder: Path) -> list[tuple[Any, ...]]:
+    """What was decided, without clocks."""
+    kept = ("event", "trial", "value", "step", "work", "reason", "reference", "nominee", "score")
+    return [tuple(e.get(k) for k in kept) for e in events_of(folder) if e["event"] != "reported"]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished study, made once for all tests that only read it."""
+    folder = tmp_path_factory.mktemp("study") / "run"
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEWISE_DTYPE", "float32")
+        patch.setenv("TUNEWISE_CACHE", str(cache))
+        api.compare(colour_task(), model=str(tiny_folder), budget="40trials", out=folder)
+    return folder
+
+
+def test_every_family_finishes_and_the_files_are_there(finished: Path) -> None:
+    import csv
+
+    rows = list(csv.DictReader((finished / "leaderboard.csv").open()))
+    done = {row["family"] for row in rows if row["status"] == "finished"}
+    assert done == {"baseline", "prompt engineering", "prompt tuning", "fine-tuning", "hybrid"}
+    for name in ("run.json", "task.json", "rows.jsonl", "recommendation.json", "report.html"):
+        assert (finished / name).stat().st_size > 0
+    for row in rows:
+        assert 0 <= float(row["ci_low"]) <= float(row["score"]) <= float(row["ci_high"]) <= 1
+        assert (finished / "candidates" / row["candidate"] / "candidate.json").exists()
+        lines = (finished / "predictions" / f"{row['trial']}-test.jsonl").read_text().splitlines()
+        assert [json.loads(line)["row"] for line in lines] == [e.row for e in colour_task().test]
+        right = sum(json.loads(line)["prediction"] == json.loads(line)["target"] for line in lines)
+        assert float(row["score"]) == pytest.approx(right / len(lines), abs=1e-6)
+    assert not list((finished / "trials").glob("*")), "states of trials that ended are cleared away"
+
+
+def test_the_test_split_is_opened_once_and_last(finished: Path) -> None:
+    names = [event["event"] for event in events_of(finished)]
+    first_test = names.index("tested")
+    assert names[first_test - 1] == "nominated"
+    assert set(names[first_test:]) == {"tested"}
+    tested = [event["trial"] for event in events_of(finished) if event["event"] == "tested"]
+    assert len(tested) == len(set(tested))
+
+
+def test_rates_are_chosen_on_validation_log_loss(finished: Path) -> None:
+    events = events_of(finished)
+    for method in ("lora", "soft-prompt"):
+        paused = {e["trial"]: e for e in events if e["event"] == "paused" and e["trial"].startswith(f"{method}-")}
+        assert len(paused) >= 2
+        best = min(paused, key=lambda trial: paused[trial]["log_loss"])
+        assert {e["trial"] for e in events if e["event"] == "continued"} >= {best}
+        pruned = {e["trial"] for e in events if e["event"] == "pruned"}
+        assert set(paused) - {best} <= pruned
+
+
+def test_a_loaded_candidate_repeats_its_stored_predictions(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "moved")
+    task = colour_task()
+    for row in csv_rows(finished):
+        stored = [
+            json.loads(line)
+            for line in (finished / "predictions" / f"{row['trial']}-test.jsonl").read_text().splitlines()
+        ]
+        again = api.load(tmp_path / "moved" / "candidates" / row["candidate"]).predict(task.test.inputs)
+        assert [p.output for p in again] == [line["prediction"] for line in stored]
+        for prediction, line in zip(again, stored, strict=True):
+            assert prediction.scores == pytest.approx(line["scores"], abs=2e-6)
+    pick = json.loads((finished / "recommendation.json").read_text())["pick"]
+    assert type(api.load(tmp_path / "moved")) is type(api.load(finished / "candidates" / pick))
+
+
+def csv_rows(folder: Path) -> list[Mapping[str, str]]:
+    import csv
+
+    return list(csv.DictReader((folder / "leaderboard.csv").open()))
+
+
+def test_the_same_study_twice_decides_the_same(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    api.compare(colour_task(), model=str(tiny_folder), budget="40trials", out=tmp_path / "again")
+    assert decisions(tmp_path / "again") == decisions(finished)
+    first, second = (json.loads((f / "task.json").read_text()) for f in (finished, tmp_path / "again"))
+    assert first["splits"] == second["splits"]
+
+
+def test_a_budget_in_operations_decides_without_a_clock(tiny_folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        api.compare(colour_task(24, 12, 20), model=str(tiny_folder), budget="2e9flop", out=tmp_path / name)
+    assert decisions(tmp_path / "a") == decisions(tmp_path / "b")
+    run = json.loads((tmp_path / "a" / "run.json").read_text())
+    spent = {e["trial"]: e.get("work", 0.0) for e in events_of(tmp_path / "a") if e["trial"]}
+    assert 0 < sum(spent.values()) <= run["budget"]["work_limit"]
+
+
+def test_a_generation_study_ends_well(tiny_folder: Path, tmp_path: Path) -> None:
+    study = api.compare(copy_task(), model=str(tiny_folder), budget="60s", out=tmp_path / "run")
+    assert study.recommendation.metric == "chrf"
+    assert "tfidf-logistic" not in {row["candidate"] for row in study.leaderboard}
+    notes = [e["text"] for e in events_of(tmp_path / "run") if e["event"] == "message"]
+    assert any(note.startswith("tfidf-logistic: left out") for note in notes)
+
+
+def test_a_failed_trial_is_recorded_and_the_study_goes_on(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunewise.errors import TrialError
+
+    def explode(self: Any, *_: Any) -> None:
+        raise TrialError("the loss became nan at step 3")
+
+    monkeypatch.setattr(get("lora"), "fit", explode)
+    study = api.compare(
+        colour_task(16, 8, 8), model=str(tiny_folder), methods="majority,lora", budget="9trials", out=tmp_path / "r"
+    )
+    failed = [e for e in events_of(tmp_path / "r") if e["event"] == "failed"]
+    assert failed
+    assert all(e["reason"] == "the loss became nan at step 3" for e in failed)
+    rows = {row["candidate"]: row for row in study.leaderboard}
+    assert rows["lora"]["status"] == "failed"
+    assert rows["lora"]["score"] == ""
+    assert study.recommendation.pick == "majority"
+
+
+def test_a_loss_that_is_not_a_number_ends_its_trial_only(tiny_folder: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    class Wild(get("full")):  # type: ignore[misc]
+        @classmethod
+        def search_space(cls, *_: Any) -> dict[str, Any]:
+            return {"learning_rate": [1e30, 1e-3], "epochs": [2], "batch_size": [8]}
+
+    from tunewise.methods import registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        known = {**registry.registered(), "full": Wild}
+        patch.setattr(registry, "registered", lambda: known)
+        patch.setattr("tunewise.study.contest.registered", lambda: known)
+        patch.setattr("tunewise.study.contest.get", lambda name: known[name])
+        task = replace(colour_task(32, 8, 8))
+        api.compare(task, model=str(tiny_folder), methods="majority,full", budget="9trials", out=tmp_path / "r")
+    ends = {e["trial"]: e for e in events_of(tmp_path / "r") if e["event"] in ("failed", "finished")}
+    assert ends["full-1"]["event"] == "failed"
+    assert "the loss became" in ends["full-1"]["reason"]
+    assert ends["full-2"]["event"] == "finished"
+
+
+KILLED = """
+import os, sys, torch
+torch.set_num_threads(1)
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.tiny import colour_task
+from tunewise import api
+folder = Path({folder!r})
+if folder.exists():
+    api.resume(folder)
+else:
+    api.compare(colour_task(), model={model!r}, budget="40trials", out=folder)
+"""
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_the_same(
+    finished: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    root = str(Path(__file__).parents[2])
+    script = textwrap.dedent(KILLED.format(root=root, folder=str(folder), model=str(tiny_folder)))
+    waits = [("started", 3), ("reported", 9), ("paused", 2), ("finished", 9), ("tested", 3)]
+    for event, count in waits:
+        process = subprocess.Popen([sys.executable, "-c", script], env=dict(os.environ))
+        try:
+            until = time.monotonic() + 120
+            while time.monotonic() < until and process.poll() is None:
+                if sum(e["event"] == event for e in _peek(folder)) >= count:
+                    break
+                time.sleep(0.002)
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    before = [e for e in _peek(folder) if e["event"] == "finished"]
+    api.resume(folder)
+    after = events_of(folder)
+    ended = [e["trial"] for e in after if e["event"] in ("finished", "pruned", "failed", "out_of_budget")]
+    assert len(ended) == len(set(ended)), "no finished trial is done twice"
+    assert [e for e in after if e["event"] == "finished"][: len(before)] == before, "and none is lost"
+    verdicts = [json.loads((f / "recommendation.json").read_text()) for f in (folder, finished)]
+    assert verdicts[0]["pick"] == verdicts[1]["pick"]
+    assert verdicts[0]["score"] == verdicts[1]["score"]
+    outcomes = [
+        sorted((e["trial"], e["event"], e.get("value")) for e in events_of(f) if e["event"] in ("finished", "pruned"))
+        for f in (folder, finished)
+    ]
+    assert outcomes[0] == outcomes[1]
+
+
+def _peek(folder: Path) -> list[dict[str, Any]]:
+    try:
+        return events_of(folder)
+    except CandidateError:
+        return []
+
+
+def test_resuming_a_finished_run_changes_nothing(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    before = (tmp_path / "run" / "trials.jsonl").read_bytes()
+    api.resume(tmp_path / "run")
+    assert (tmp_path / "run" / "trials.jsonl").read_bytes() == before
+
+
+def test_wrong_requests_write_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    out, model, task = tmp_path / "run", str(tiny_folder), colour_task(16, 8, 8)
+    with pytest.raises(BudgetError, match="cannot hold the baselines .*takes about"):
+        api.compare(task, model=model, budget="1s", out=out)
+    with pytest.raises(BudgetError, match="at least 3trials"):
+        api.compare(task, model=model, budget="2trials", out=out)
+    with pytest.raises(SettingError, match='unknown method "lorra". Did you mean "lora"'):
+        api.compare(task, model=model, methods="lorra", out=out)
+    with pytest.raises(SettingError, match="does not apply here"):
+        api.compare(copy_task(), model=model, methods="tfidf-logistic", out=out)
+    with pytest.raises(SettingError, match="no-such-model"):
+        api.compare(task, model="no-such-model", out=out)
+    long = Dataset((replace(task.test.examples[0], inputs={"text": "red " * 2000}), *task.test.examples[1:]))
+    with pytest.raises(DataError, match=r"1 of 8 test inputs are longer .* --truncate"):
+        api.compare(replace(task, test=long), model=model, out=out)
+    with pytest.raises(DataError, match="validation split has no rows"):
+        api.compare(replace(task, validation=Dataset(())), model=model, out=out)
+    assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("keep")
+    with pytest.raises(SettingError, match="exists and is not empty"):
+        api.compare(task, model=model, out=out)
+    assert [p.name for p in out.iterdir()] == ["mine.txt"]
+
+
+def test_long_inputs_are_cut_when_asked(tiny_folder: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    task = colour_task(16, 8, 8)
+    long = Dataset((replace(task.test.examples[0], inputs={"text": "red " * 2000}), *task.test.examples[1:]))
+    api.compare(
+        replace(task, test=long),
+        model=str(tiny_folder),
+        methods="majority,zero-shot",
+        budget="9trials",
+        truncate=True,
+        out=tmp_path / "run",
+    )
+    notes = [e["text"] for e in events_of(tmp_path / "run") if e["event"] == "message"]
+    assert "1 test inputs were longer than the model's context and were cut." in notes
+
+
+def test_a_plan_is_what_then_runs(tiny_folder: Path, finished: Path) -> None:
+    plan = api.plan(colour_task(), model=str(tiny_folder), budget="40trials")
+    ran = [e["trial"] for e in events_of(finished) if e["event"] == "started"]
+    assert {t.trial for t in plan.trials} == set(ran)
+    assert plan.total_seconds > 0
+    assert all(t.forecast_memory_mb > 0 for t in plan.trials)
+
+
+def test_a_damaged_run_is_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(CandidateError, match="is no run"):
+        (tmp_path / "empty").mkdir()
+        api.resume(tmp_path / "empty")
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "recommendation.json").unlink()
+    with pytest.raises(CandidateError, match="tunewise resume"):
+        api.load(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(CandidateError, match="is damaged"):
+        api.resume(tmp_path / "run")
+
+
+def test_fit_uses_exactly_what_it_is_given(tiny_folder: Path) -> None:
+    from dataclasses import replace
+
+    task = replace(colour_task(20, 8, 8), validation=Dataset(()))
+    fitted = api.fit(task, method="lora", model=str(tiny_folder), rank=2, epochs=3, batch_size=8, learning_rate=1e-3)
+    assert len(fitted.losses) == 3 * 3
+    assert fitted.validation_score is None
+    assert fitted.seconds > 0
+    assert fitted.peak_rss_mb > 0
+    with pytest.raises(SettingError, match='unknown hyper-parameter of lora "epoch". Did you mean "epochs"'):
+        api.fit(task, method="lora", model=str(tiny_folder), epoch=3)

@@ -1,0 +1,534 @@
+"""The page built from a run folder: complete, offline, escaped, and equal to the files."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.run_folder import LABELS, Shape, write_run
+from tunewise.errors import CandidateError
+from tunewise.report import build, words
+from tunewise.report.charts import Point, against_cost, pareto
+from tunewise.report.files import Fields
+from tunewise.report.journal import fold
+from tunewise.report.placement import Box, place
+from tunewise.report.svg import cost_scale, score_scale
+
+SECTIONS = (
+    *("verdict", "leaderboard", "cost", "trials", "answers"),
+    *("mistakes", "data", "use", "settings", "reading"),
+)
+VOID = frozenset({"meta", "link", "br", "hr", "img", "input", "col", "source", "wbr"})
+HOSTILE = """ <script>alert(1)</script>"><img src=x onerror=alert(2)>{{ 7 * 7 }}'"""
+
+
+class Page(HTMLParser):
+    """Ids, texts by section and table row, and every attribute of a page; fails on tags that do not nest."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.source = path.read_text(encoding="utf-8")
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.section = ""
+        self.texts: dict[str, list[str]] = {}
+        self.rows: dict[str, list[list[str]]] = {}
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append((tag, given))
+        if tag not in VOID:
+            self.open.append(tag)
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        if tag == "section":
+            self.section = str(given["id"])
+        elif tag == "tr":
+            self.rows.setdefault(self.section, []).append([])
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+        if tag == "section":
+            self.section = ""
+
+    def handle_data(self, data: str) -> None:
+        text = " ".join(data.split())
+        if text and "style" not in self.open:
+            self.texts.setdefault(self.section, []).append(text)
+            if "tr" in self.open and "svg" not in self.open:
+                self.rows[self.section][-1].append(text)
+
+    def text(self, section: str) -> str:
+        return " ".join(self.texts.get(section, []))
+
+    def row(self, section: str, first: str) -> list[str]:
+        return next(row for row in self.rows[section] if row and row[0] == first)
+
+
+def read(folder: Path) -> Page:
+    return Page(build(folder))
+
+
+def records(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def lines(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+def change(folder: Path, file: str, **fields: Any) -> None:
+    (folder / file).write_text(json.dumps(records(folder, file) | fields), encoding="utf-8")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        Shape(),
+        Shape(kind="generation", test_rows=40),
+        Shape(labels=tuple(f"intent {number}" for number in range(77)), test_rows=200),
+        Shape(labels=tuple(f"intent {number}" for number in range(24)), text=HOSTILE, status="undecided"),
+    ],
+    ids=["six labels", "generation", "many labels", "hostile text"],
+)
+def any_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all tests of a shape: they read it, and write nothing but the page."""
+    return write_run(tmp_path_factory.mktemp("any") / "run", request.param)
+
+
+def test_every_section_stands_in_order_and_ids_are_unique(any_run: Path) -> None:
+    page = read(any_run)
+    assert [one for one in page.ids if one in SECTIONS] == list(SECTIONS)
+    assert len(page.ids) == len(set(page.ids))
+    targets = {str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"}
+    assert targets <= set(page.ids)
+
+
+def test_nothing_is_fetched_and_no_script_can_run(any_run: Path) -> None:
+    page = read(any_run)
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "img", "iframe", "object", "embed", "base", "form")
+        assert not any(name.startswith("on") or name in ("src", "srcset", "style") for name in attributes)
+        assert str(attributes.get("href", "#")).startswith("#")
+    style = page.source.split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(str(a["content"]) for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+
+
+def test_text_of_the_data_stays_text(tmp_path: Path) -> None:
+    page = read(write_run(tmp_path / "run", Shape(text=HOSTILE)))
+    assert "<script" not in page.source
+    assert "<img" not in page.source
+    wanted = " ".join(HOSTILE.split())
+    for section in ("", "verdict", "answers", "mistakes", "data"):
+        assert wanted in page.text(section), section
+
+
+def test_lone_surrogates_do_not_stop_the_page(run: Path) -> None:
+    change(run, "run.json", name="odd \ud800 name")
+    assert "odd ? name" in read(run).text("")
+
+
+def test_every_drawing_has_a_title_and_a_description(any_run: Path) -> None:
+    page = read(any_run)
+    drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(drawings) > 20
+    for attributes in drawings:
+        if attributes.get("aria-hidden") != "true":
+            assert all(name in page.ids for name in str(attributes["aria-labelledby"]).split())
+
+
+def test_leaderboard_shows_the_numbers_of_the_file(any_run: Path) -> None:
+    page = read(any_run)
+    with (any_run / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        board = list(csv.DictReader(file))
+    assert [row[0] for row in page.rows["leaderboard"][1:]] == [row["candidate"] for row in board]
+    differences = records(any_run, "recommendation.json")["differences"]
+    for row in board:
+        shown = page.row("leaderboard", row["candidate"])
+        if row["status"] == "failed":
+            assert "No score: failed" in " ".join(shown)
+            continue
+        assert f"{float(row['score']):.3f}" in shown
+        assert f"[{float(row['ci_low']):.3f}, {float(row['ci_high']):.3f}]" in shown
+        assert f"{int(row['trainable_parameters']):,}" in shown
+        for key in ("fit_seconds", "ms_per_example", "artifact_mb"):
+            assert words.figure(float(row[key])) in shown
+        if row["candidate"] in differences:
+            assert words.points(differences[row["candidate"]]["value"]) in shown
+
+
+def test_whiskers_stand_where_the_numbers_are(run: Path) -> None:
+    page = read(run)
+    ends = []
+    for tag, attributes in page.tags:
+        if tag == "line" and "whisker" in str(attributes.get("class")) and attributes["y1"] == attributes["y2"]:
+            ends.append((float(str(attributes["x1"])), float(str(attributes["x2"]))))
+    with (run / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        rows = [(float(row["ci_low"]), float(row["ci_high"])) for row in csv.DictReader(file) if row["score"]]
+    # All rows share one scale, so units per score are the same for every pair of rows.
+    unit = (ends[0][0] - ends[-1][0]) / (rows[0][0] - rows[-1][0])
+    for (x1, x2), (low, high) in zip(ends, rows, strict=True):
+        assert x2 - x1 == pytest.approx(unit * (high - low), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("status", "words_of_it"),
+    [
+        ("superior", "better than every other finalist"),
+        ("non-inferior", "with no finalist more than 2 points better"),
+        ("undecided", "the test cannot tell it from"),
+        ("undecided", "with about 740 more test rows it could"),
+        ("too_few_rows", "too few rows to claim"),
+    ],
+)
+def test_verdict_says_the_status_in_plain_words(tmp_path: Path, status: str, words_of_it: str) -> None:
+    folder = write_run(tmp_path / "run", Shape(status=status))
+    told, text = records(folder, "recommendation.json"), read(folder).text("verdict")
+    assert words_of_it in text
+    assert f"accuracy {told['score']:.3f} [{told['ci'][0]:.3f}, {told['ci'][1]:.3f}] on 500 test rows" in text
+    assert f"{words.points(told['difference']['value'])} points against the runner-up {told['runner_up']}" in text
+    for sentence in (*told["reasons"], *told["warnings"]):
+        assert sentence in text
+
+
+def test_undecided_without_a_number_of_rows_promises_none(run: Path) -> None:
+    change(run, "recommendation.json", status="undecided", rows_needed=None, tied_with=[])
+    text = read(run).text("verdict")
+    assert "the test cannot show that it is best" in text
+    assert "more test rows" not in text
+
+
+def test_confusion_counts_equal_the_predictions(run: Path) -> None:
+    page = read(run)
+    answers = lines(run, "predictions/lora-1-test.jsonl")
+    right = sum(line["target"] == line["prediction"] for line in answers)
+    assert f"{right} of 500 rows on the diagonal" in page.text("answers")
+    for number, label in enumerate(LABELS):
+        own = [line for line in answers if line["target"] == str(number)]
+        shown = page.row("answers", label)
+        hits = sum(line["prediction"] == str(number) for line in own)
+        assert str(hits) in shown
+        assert shown[-2:] == [str(len(own)), words.percent(hits / len(own))]
+
+
+def test_answers_outside_the_labels_have_a_column_of_their_own(run: Path) -> None:
+    path = run / "predictions" / "lora-1-test.jsonl"
+    answers = lines(run, "predictions/lora-1-test.jsonl")
+    answers[0] |= {"prediction": "something else", "valid": False, "probability": 0.9999}
+    path.write_text("".join(json.dumps(line) + "\n" for line in answers))
+    page = read(run)
+    assert "no valid label" in page.rows["answers"][0]
+    assert "not a valid answer" in page.text("mistakes")
+
+
+def test_many_labels_give_pairs_instead_of_a_matrix(tmp_path: Path) -> None:
+    labels = tuple(f"intent {number}" for number in range(77))
+    page = read(write_run(tmp_path / "run", Shape(labels=labels, test_rows=300)))
+    assert len(page.rows["answers"]) == 1 + 15
+    assert "a matrix cannot be read" in page.text("answers")
+
+
+def test_mistakes_are_the_most_confident_wrong_answers_with_their_text(run: Path) -> None:
+    answers = lines(run, "predictions/lora-1-test.jsonl")
+    wrong = sorted(
+        (line for line in answers if line["target"] != line["prediction"]), key=lambda x: -x["probability"]
+    )
+    inputs = {row["row"]: row["inputs"]["text"] for row in lines(run, "rows.jsonl")}
+    found = [text for text in read(run).texts["mistakes"] if re.fullmatch(r"test row [\d,]+", text)]
+    assert found == [f"test row {line['row']}" for line in wrong[:10]]
+    assert inputs[wrong[0]["row"]] in read(run).text("mistakes")
+
+
+def test_generation_shows_samples_and_a_distribution(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", Shape(kind="generation", test_rows=40))
+    page = read(folder)
+    assert "Rows by chrF" in page.text("answers")
+    assert sum(int(row[-1]) for row in page.rows["answers"][1:]) == 40
+    assert "From the best row to the worst" in page.text("answers")
+    assert "The lowest scored answers first" in page.text("mistakes")
+
+
+def test_every_trial_is_on_the_page_with_its_reason(run: Path) -> None:
+    page = read(run)
+    for line in lines(run, "trials.jsonl"):
+        if line["event"] in ("failed", "out_of_budget", "pruned"):
+            assert line["reason"] in " ".join(page.row("trials", line["trial"]))
+        elif line["event"] == "finished":
+            row = page.row("trials", line["trial"])
+            assert "finished" in row
+            assert f"{line['value']:.3f}" in row
+        elif line["event"] == "message":
+            assert line["text"] in page.text("trials")
+    leads = [one for tag, one in page.tags if tag == "polyline" and "lead" in str(one["class"])]
+    assert len(leads) == 4
+
+
+def test_settings_are_shown_with_their_origin(run: Path) -> None:
+    text = read(run).text("settings")
+    assert "train_rows 256 flag" in text
+    assert "model smollm2-135m tunewise.toml" in text
+    assert "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53" in text
+
+
+def test_profile_is_shown_and_unknown_keys_are_skipped(run: Path) -> None:
+    text = read(run).text("data")
+    for wanted in (
+        "Duplicate rows 72",
+        "Rows with conflicting targets 3",
+        "Train rows 256",
+        "p95",
+        "abbreviation",
+    ):
+        assert wanted in text
+    assert "some_later_key" not in text
+    change(run, "task.json", profile={"balance": [1, 2], "lengths": "long", "duplicates": {"a": "b"}})
+    assert "task.json holds no profile" in read(run).text("data")
+
+
+def test_plain_libraries_follow_from_the_candidate_files(run: Path) -> None:
+    page = read(run)
+    assert 'model = PeftModel.from_pretrained(base, "candidates/lora")' in page.text("use")
+    assert "tunewise predict candidates/lora new.csv -o out.csv" in page.text("use")
+    assert "tunewise report runs/trec" in page.text("use")
+    candidate = run / "candidates" / "lora"
+    (candidate / "adapter_config.json").unlink()
+    assert "no weights of its own" in read(run).text("use")
+    (candidate / "config.json").write_text("{}")
+    assert 'AutoModelForCausalLM.from_pretrained("candidates/lora")' in read(run).text("use")
+
+
+def test_a_run_that_has_only_begun_still_has_a_page(run: Path) -> None:
+    for name in ("leaderboard.csv", "recommendation.json", "trials.jsonl", "rows.jsonl"):
+        (run / name).unlink()
+    page = read(run)
+    assert [one for one in page.ids if one in SECTIONS] == list(SECTIONS)
+    assert "No recommendation yet" in page.text("verdict")
+    assert "no leaderboard.csv yet" in page.text("leaderboard")
+    assert "no trials.jsonl" in page.text("trials")
+    assert "no test predictions" in page.text("answers")
+    assert "no pick to use" in page.text("use")
+
+
+def test_missing_inputs_and_predictions_are_said_to_be_missing(run: Path) -> None:
+    (run / "rows.jsonl").unlink()
+    assert "its text is not in the run folder" in read(run).text("mistakes")
+    (run / "predictions" / "lora-1-test.jsonl").unlink()
+    assert "no test predictions" in read(run).text("answers")
+
+
+def test_an_empty_leaderboard_points_to_the_trials(run: Path) -> None:
+    header = (run / "leaderboard.csv").read_text().splitlines()[0]
+    (run / "leaderboard.csv").write_text(header + "\n")
+    change(run, "recommendation.json", pick=None, runner_up=None, difference=None, score=None, ci=None)
+    page = read(run)
+    assert "The leaderboard is empty" in page.text("leaderboard")
+    assert "No recommendation yet: no trial finished." in page.text("verdict")
+
+
+def test_a_torn_last_line_of_the_journal_is_dropped(run: Path) -> None:
+    before = read(run).text("trials")
+    with (run / "trials.jsonl").open("a") as file:
+        file.write('{"event": "started", "tri')
+    assert read(run).text("trials") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("run.json", "{", "run.json: not JSON"),
+        ("run.json", "[]", "expected a JSON object"),
+        ("run.json", '{"format": 2}', "format 2"),
+        ("task.json", '{"format": 1, "spec": {"kind": "classification"}}', "task.json, spec"),
+        ("trials.jsonl", '{"event": "st\n{"event": "message"}\n', "trials.jsonl, line 1"),
+        ("leaderboard.csv", "name,score\nlora,0.5\n", "column 'candidate' is missing"),
+        ("leaderboard.csv", "candidate,method,score,status\nlora,lora,high,finished\n", "expected a number"),
+        ("leaderboard.csv", "candidate,method,score,status\nlora,lora\n", "expected 4 values"),
+        ("recommendation.json", '{"pick": ["lora"]}', "'pick' is ['lora']"),
+        ("recommendation.json", '{"pick": "lora", "ci": [0.1]}', "expected [low, high]"),
+        ("predictions/lora-1-test.jsonl", '{"target": "1"}\n', "expected a row number"),
+        ("rows.jsonl", "\xff", "not UTF-8"),
+    ],
+)
+def test_damage_is_one_clear_error_and_leaves_the_old_page(run: Path, name: str, content: str, says: str) -> None:
+    old = build(run).read_bytes()
+    (run / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(CandidateError, match=re.escape(says)):
+        build(run)
+    assert (run / "report.html").read_bytes() == old
+    assert not list(run.glob(".report*"))
+
+
+NUMBERS = (-1, 1e308, float("nan"), 10**400)
+ODD: tuple[Any, ...] = (None, True, *NUMBERS, "", "x", "\ud800", [], [1], {}, {"a": [None]})
+
+
+def damaged(value: Any, rng: random.Random) -> Any:
+    """`value` with one part of it, at any depth, left out or replaced by something odd."""
+    if isinstance(value, dict) and value and rng.random() < 0.8:
+        key = rng.choice(list(value))
+        rest = {name: one for name, one in value.items() if name != key}
+        return rest if rng.random() < 0.2 else value | {key: damaged(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.8:
+        place = rng.randrange(len(value))
+        return [*value[:place], damaged(value[place], rng), *value[place + 1 :]]
+    return rng.choice(ODD)
+
+
+@pytest.mark.parametrize("name", ["run.json", "task.json", "recommendation.json", "trials.jsonl", "rows.jsonl"])
+def test_any_damage_gives_a_page_or_a_clear_error(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "run", Shape(test_rows=20))
+    whole = lines(folder, name) if name.endswith("l") else [records(folder, name)]
+    refusals: list[str] = []
+    for seed in range(12):
+        content = damaged(whole, random.Random(f"{name} {seed}"))
+        kept = content if isinstance(content, list) else whole
+        (folder / name).write_text("\n".join(map(json.dumps, kept)), encoding="utf-8")
+        try:
+            Page(build(folder))
+        except CandidateError as error:
+            refusals.append(str(error))
+    assert len(refusals) < 12
+    assert all(name in text for text in refusals)
+
+
+def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CandidateError, match="no such folder"):
+        build(tmp_path / "nothing")
+    with pytest.raises(CandidateError, match=r"not a run folder, run\.json is missing"):
+        build(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_with_separators_do_not_lead_out_of_the_folder(run: Path) -> None:
+    outside = run.parent / "secret-test.jsonl"
+    (run / "predictions" / "lora-1-test.jsonl").rename(outside)
+    text = (run / "leaderboard.csv").read_text().replace("lora-1,", "../../secret,", 1)
+    (run / "leaderboard.csv").write_text(text)
+    change(run, "recommendation.json", pick="lora")
+    assert "no test predictions" in read(run).text("answers")
+    change(run, "recommendation.json", pick="../../elsewhere")
+    assert "no pick to use" in read(run).text("use")
+
+
+def test_building_twice_gives_the_same_page(run: Path) -> None:
+    assert build(run).read_bytes() == build(run).read_bytes()
+
+
+def test_a_trial_continued_after_a_kill_is_one_line() -> None:
+    events: list[dict[str, Any]] = [
+        {"event": "started", "elapsed": 1, "method": "lora"},
+        {"event": "reported", "elapsed": 5, "step": 6, "value": 0.4, "seconds": 4},
+        {"event": "started", "elapsed": 9, "method": "lora"},
+        {"event": "reported", "elapsed": 12, "step": 6, "value": 0.5, "seconds": 3},
+        {"event": "paused", "elapsed": 13, "step": 6, "value": 0.5},
+        {"event": "continued", "elapsed": 18, "method": "lora", "stage": "full run"},
+        {"event": "reported", "elapsed": 20, "step": 12, "value": 0.7, "seconds": 8},
+        {"event": "something new", "elapsed": 21},
+    ]
+    (trial,), _ = fold(Fields("trials.jsonl", {"trial": "lora-1", **event}) for event in events)
+    assert trial.status == "unfinished"
+    assert [(point.step, point.value) for point in trial.curve] == [(6, 0.5), (12, 0.7)]
+    assert trial.spans == ((1, 5), (9, 13), (18, 20))
+    assert (trial.stage, trial.seconds) == ("full run", 10)
+
+
+def test_a_trial_that_never_started_is_named_by_its_end() -> None:
+    end = {"event": "out_of_budget", "trial": "full-2", "method": "full", "reason": "no work left"}
+    (trial,), _ = fold([Fields("trials.jsonl", end)])
+    assert (trial.method, trial.status, trial.reason) == ("full", "out_of_budget", "no work left")
+    assert (trial.value, trial.seconds, trial.spans) == (None, None, ())
+
+
+names = st.text("abcdefghij-@", min_size=1, max_size=16)
+spots = st.tuples(st.floats(0, 400), st.floats(0, 250))
+
+
+@given(st.lists(st.tuples(names, spots), max_size=14))
+@settings(deadline=None, max_examples=40)
+def test_labels_never_overlap_each_other_or_leave_the_chart(found: list[tuple[str, tuple[float, float]]]) -> None:
+    bounds = Box(0, 0, 400, 250)
+    placed = [one.box for one in place([spot for _, spot in found], [name for name, _ in found], bounds) if one]
+    assert all(box.inside(bounds) for box in placed)
+    assert not any(a.meets(b) for index, a in enumerate(placed) for b in placed[:index])
+
+
+points = st.builds(
+    Point, names, st.just("hybrid"), st.floats(0, 1e6), st.floats(-1, 1, allow_subnormal=False), st.booleans()
+)
+
+
+@given(st.lists(points, min_size=1, max_size=8))
+@settings(deadline=None, max_examples=40)
+def test_any_scores_and_costs_can_be_drawn(found: list[Point]) -> None:
+    assert "nan" not in against_cost(found, "seconds", "scatter-1")
+    front = pareto(found)
+    for point in found:
+        beaten = any(other.cost <= point.cost and other.score >= point.score for other in front)
+        assert beaten or point in front
+    assert [one.score for one in front] == sorted(one.score for one in front)
+
+
+def test_axes_turn_logarithmic_above_a_range_of_twenty() -> None:
+    assert not cost_scale([1.0, 20.0], 0, 100).log
+    wide = cost_scale([0.0, 1.0, 21.0], 0, 100)
+    assert wide.log
+    assert wide(0.0) == 0.0
+    assert 0.0 < wide(1.0) < wide(21.0) < 100.0
+    assert score_scale([0.2, 0.97], 0, 100).high == 1.0
+
+
+def palettes() -> Iterator[dict[str, tuple[float, ...]]]:
+    style = (Path(words.__file__).parent / "style.css").read_text(encoding="utf-8")
+    light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)[:2]
+    for block in (light, dark):
+        yield {
+            name: tuple(int(code[at : at + 2], 16) / 255 for at in (0, 2, 4))
+            for name, code in re.findall(r"--([a-z-]+): #([0-9a-f]{6});", block)
+        }
+
+
+def luminance(colour: tuple[float, ...]) -> float:
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """WCAG 2.2, contrast ratio."""
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_have_the_contrast_that_wcag_aa_asks_for() -> None:
+    for colours in palettes():
+        for text, ground in (
+            *(("ink", "paper"), ("muted", "paper"), ("accent", "paper"), ("ink", "panel"), ("muted", "panel")),
+            *(("caution", "caution-panel"), ("ink", "caution-panel"), ("paper", "accent"), ("caution", "paper")),
+        ):
+            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+        for family in ("baseline", "prompt-engineering", "prompt-tuning", "fine-tuning", "hybrid", "strong"):
+            assert contrast(colours[family], colours["paper"]) >= 3, family
