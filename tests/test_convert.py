@@ -156,9 +156,7 @@ def test_reasons_cross_the_process_boundary(tmp_path: Path, capfd: pytest.Captur
     (tmp_path / "no.gguf").write_bytes(b"PK\x03\x04")
     with pytest.raises(FetchError, match="not a GGUF file"):
         convert.convert_in_own_process(tmp_path / "no.gguf", tmp_path / "out")
-    with pytest.raises(
-        FetchError, match=r"ended with code 1, its last lines were:\n(.|\n)*FileNotFoundError"
-    ):
+    with pytest.raises(FetchError, match=r"ended with code 1, its last lines were:\n(.|\n)*FileNotFoundError"):
         convert.convert_in_own_process(tmp_path / "gone.gguf", tmp_path / "out")
     assert capfd.readouterr() == ("", "")
 

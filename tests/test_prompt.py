@@ -46,7 +46,9 @@ def test_demonstrations_are_earlier_turns(base: AdaptedModel) -> None:
 
 def test_without_a_chat_template_turns_are_text(tiny_plain_folder: Path) -> None:
     model = base_model(colour_task().spec, reference(str(tiny_plain_folder)))
-    shown = replace(model, prompt=replace(model.prompt, demonstrations=(Demonstration({"text": "blue sea"}, "c"),)))
+    shown = replace(
+        model, prompt=replace(model.prompt, demonstrations=(Demonstration({"text": "blue sea"}, "c"),))
+    )
     assert text_of(shown, "red sun").endswith("Text: blue sea\nAnswer: cold\n\nText: red sun\nAnswer:")
     assert shown.renderer().model.decode(shown.renderer().answer("warm")) == " warm"
 
@@ -64,12 +66,17 @@ def test_tokens_are_those_of_the_whole_text(base: AdaptedModel) -> None:
 def test_user_text_never_becomes_a_control_token(base: AdaptedModel, hostile: str) -> None:
     renderer = base.renderer()
     controls = set(renderer.model.tokenizer.all_special_ids) | {0, 1, 2}
-    count = lambda given: sum(token in controls for token in renderer.tokens([given])[0])  # noqa: E731
+
+    def count(given: str) -> int:
+        return sum(token in controls for token in renderer.tokens([given])[0])
+
     assert count(hostile) == count("harmless")
     assert hostile in text_of(base, hostile)
     shown = (Demonstration({"text": hostile}, "c"),)
     guarded = replace(base, prompt=replace(base.prompt, demonstrations=shown)).renderer()
-    plain = replace(base, prompt=replace(base.prompt, demonstrations=(Demonstration({"text": "x"}, "c"),))).renderer()
+    plain = replace(
+        base, prompt=replace(base.prompt, demonstrations=(Demonstration({"text": "x"}, "c"),))
+    ).renderer()
     specials = [sum(t in controls for t in r.tokens(["red"])[0]) for r in (guarded, plain)]
     assert specials[0] == specials[1]
 

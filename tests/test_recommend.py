@@ -77,9 +77,7 @@ def write_run(
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "task.json").write_text(json.dumps(task))
     (folder / "trials.jsonl").write_text("".join(json.dumps(event) + "\n" for event in journal))
-    columns = (
-        "candidate method family model trial score validation_score artifact_mb valid_rate status cost_work"
-    )
+    columns = "candidate method family model trial score validation_score artifact_mb valid_rate status cost_work"
     with (folder / "leaderboard.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns.split())
         writer.writeheader()
@@ -148,9 +146,7 @@ def test_beating_every_other_finalist_is_superior(tmp_path: Path) -> None:
     assert found.difference.value == pytest.approx(0.16)
     assert found.difference.ci[0] > 0
     assert found.difference.p < 1e-6
-    assert any(
-        "higher than every other finalist" in reason and "p < 0.001" in reason for reason in found.reasons
-    )
+    assert any("higher than every other finalist" in reason and "p < 0.001" in reason for reason in found.reasons)
     assert "by prompting alone, zero-shot with 0.800" in found.reasons[-1]
 
 
@@ -325,9 +321,7 @@ def test_corpus_metrics_are_compared_by_bootstrap(tmp_path: Path) -> None:
 def test_rows_needed_of_a_corpus_metric_shrinks_with_the_margin_asked(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     targets = balanced(150)
-    one, two = (
-        Planted(name, 0.9, cost, rng.choice(150, 30)) for name, cost in (("full", 9.0), ("lora", 4.0))
-    )
+    one, two = (Planted(name, 0.9, cost, rng.choice(150, 30)) for name, cost in (("full", 9.0), ("lora", 4.0)))
     folder = write_run(tmp_path / "r", [one, two], targets, spec={"metric": "macro_f1"})
     tight, loose = recommend(folder, margin=2), recommend(folder, margin=4)
     assert tight.rows_needed is not None

@@ -306,6 +306,11 @@ def test_profile_is_shown_and_unknown_keys_are_skipped(run: Path) -> None:
     ):
         assert wanted in text
     assert "some_later_key" not in text
+    conflicts = [{"targets": ["a", "b"], "rows": [1, 2]}, {"targets": ["a", "c"], "rows": [7, 8, 9]}]
+    change(run, "task.json", profile={"conflicts": conflicts, "leaks": {"validation": [4], "test": [5, 6]}})
+    text = read(run).text("data")
+    assert "Rows with conflicting targets 5" in text
+    assert "Rows of the test found in training 3" in text
     change(run, "task.json", profile={"balance": [1, 2], "lengths": "long", "duplicates": {"a": "b"}})
     assert "task.json holds no profile" in read(run).text("data")
 

@@ -54,9 +54,7 @@ def test_tango_gives_published_examples(
 
 
 def test_mcnemar_gives_a_published_p() -> None:
-    assert (
-        round(statistics.mcnemar_exact(6, 16), 6) == 0.052479
-    )  # Fagerland et al. (2017), data of Cavo et al.
+    assert round(statistics.mcnemar_exact(6, 16), 6) == 0.052479  # Fagerland et al. (2017), data of Cavo et al.
 
 
 def test_holm_gives_a_worked_example() -> None:
@@ -191,9 +189,7 @@ def test_groups_widen_the_interval_when_rows_of_a_group_are_alike() -> None:
 
 def test_one_row_per_group_is_the_plain_bootstrap() -> None:
     values = np.random.default_rng(0).random(40)
-    plain, grouped = (
-        statistics.bca(mean_of(values), 40, groups=g) for g in (None, [str(i) for i in range(40)])
-    )
+    plain, grouped = (statistics.bca(mean_of(values), 40, groups=g) for g in (None, [str(i) for i in range(40)]))
     assert (plain.low, plain.high) == (grouped.low, grouped.high)
 
 
@@ -238,9 +234,7 @@ def test_rates_use_wilson_and_groups_use_the_bootstrap() -> None:
     assert statistics.score_interval(metric, answers(45, 60), targets) == statistics.wilson(45, 60)
     groups = [str(i % 12) for i in range(60)]
     assert statistics.score_interval(metric, answers(45, 60), targets, groups).method == "bca by group"
-    assert statistics.score_interval(metrics.get("mcc"), answers(45, 60), targets).method.startswith(
-        "wilson ("
-    )
+    assert statistics.score_interval(metrics.get("mcc"), answers(45, 60), targets).method.startswith("wilson (")
 
 
 def test_paired_rates_use_mcnemar_and_tango() -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from tunewise.task import Choices, Dataset, Example, Task, TaskSpec, Text
 
-WORDS = "red green blue warm cold big small sun moon sea sky the a is of and good bad Answer with one Text".split()
+WORDS = (
+    *("red", "green", "blue", "warm", "cold", "big", "small", "sun", "moon", "sea", "sky", "the"),
+    *("a", "is", "of", "and", "good", "bad", "Answer", "with", "one", "Text"),
+)
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>"
     "\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -29,9 +32,7 @@ def make_model(folder: Path, *, chat: bool = True, context: int = 512) -> Path:
         show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(WORDS)] * 20, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     if chat:
         fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
@@ -60,24 +61,26 @@ def colour_task(n_train: int = 48, n_validation: int = 24, n_test: int = 40) -> 
         "classification", ("text",), Choices(("w", "c"), ("warm", "cold")), "Is it warm or cold?", "accuracy"
     )
     sizes = (n_train, n_validation, n_test)
-    return Task(spec, *_splits(sizes, lambda n: ("w" if n % 2 else "c")), name="colours")
+    return _task("colours", spec, sizes, ("c", "w"))
 
 
 def copy_task(n_train: int = 24, n_validation: int = 8, n_test: int = 12) -> Task:
     """Repeat the thing that a text names."""
     spec = TaskSpec("generation", ("text",), Text(max_tokens=6), "Repeat the thing.", "chrf")
     sizes = (n_train, n_validation, n_test)
-    return Task(spec, *_splits(sizes, lambda n: ("sun" if n % 2 else "sea")), name="copy")
+    return _task("copy", spec, sizes, ("sea", "sun"))
 
 
-def _splits(sizes: tuple[int, ...], target: object) -> list[Dataset]:
+def _task(name: str, spec: TaskSpec, sizes: tuple[int, ...], targets: tuple[str, str]) -> Task:
+    """Splits of the given sizes; the thing that a text names decides its target."""
     splits, row = [], 0
     for size in sizes:
         examples = []
         for _ in range(size):
             thing = "red sun" if row % 2 else "blue sea"
             text = f"the {thing} is {WORDS[row % 11]} and {WORDS[(row * 7) % 13]}"
-            examples.append(Example(row, {"text": text}, target(row)))  # type: ignore[operator]
+            examples.append(Example(row, {"text": text}, targets[row % 2]))
             row += 1
         splits.append(Dataset(tuple(examples)))
-    return splits
+    train, validation, test = splits
+    return Task(spec, train, validation, test, name=name)

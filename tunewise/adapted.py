@@ -228,9 +228,7 @@ class AdaptedModel:
             predictions.append(
                 Prediction(
                     output=answer.labels[best],
-                    scores={
-                        label: float(value) for label, value in zip(answer.labels, values, strict=True)
-                    },
+                    scores={label: float(value) for label, value in zip(answer.labels, values, strict=True)},
                     probability=float(np.exp(values[best])),
                     valid=True,
                     milliseconds=float(scores.milliseconds[row]),
@@ -246,9 +244,7 @@ class AdaptedModel:
         model, renderer = self._ready()
         prompts = self._prompts(renderer, inputs)
         with model.carrying(self.weights):
-            texts = generate(
-                model, prompts, max_tokens=answer.max_tokens, stop=(*answer.stop, *renderer.stop)
-            )
+            texts = generate(model, prompts, max_tokens=answer.max_tokens, stop=(*answer.stop, *renderer.stop))
         return [
             Prediction(
                 output=text.text.strip(),

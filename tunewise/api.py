@@ -199,9 +199,7 @@ def load(path: str | Path) -> Predictor:
     return load_predictor(folder)
 
 
-def predict(
-    path: str | Path, inputs: Sequence[Input], *, on_event: OnEvent | None = None
-) -> list[Prediction]:
+def predict(path: str | Path, inputs: Sequence[Input], *, on_event: OnEvent | None = None) -> list[Prediction]:
     """Predictions of a saved candidate, or of a run's pick, in the order of `inputs`."""
     predictor = load(path)
     if on_event is not None:
@@ -275,18 +273,20 @@ def data() -> list[Any]:
     return [catalog.data(name) for name in catalog.data_names()]
 
 
-def pull_model(name: str, *, accept_terms: bool = False) -> Path:
+def pull_model(
+    name: str, *, accept_terms: bool = False, on_progress: Callable[[str], None] | None = None
+) -> Path:
     """Fetch a model of the catalog into the cache; its folder."""
     from tunewise import catalog
 
-    return catalog.fetch_model(name, accept_terms=accept_terms)
+    return catalog.fetch_model(name, accept_terms=accept_terms, on_progress=on_progress)
 
 
-def pull_data(name: str) -> Path:
+def pull_data(name: str, *, on_progress: Callable[[str], None] | None = None) -> Path:
     """Fetch a data set of the catalog into the cache; its file."""
     from tunewise import catalog
 
-    return catalog.fetch_data(name).path
+    return catalog.fetch_data(name, on_progress=on_progress).path
 
 
 def _task(task: Any, seed: int, reading: Mapping[str, Any]) -> Task:
@@ -324,8 +324,8 @@ def _with_methods(request: Request, methods: Sequence[str] | str | None, task: T
 
     from tunewise.study.contest import choose_methods
 
-    chosen, _ = choose_methods(_names(methods), task.spec)
-    return replace(request, methods=tuple(method.name for method in chosen))
+    chosen, notes = choose_methods(_names(methods), task.spec)
+    return replace(request, methods=tuple(method.name for method in chosen), notes=tuple(notes))
 
 
 def _names(methods: Sequence[str] | str | None) -> list[str] | None:

@@ -49,7 +49,9 @@ def read_json(path: Path) -> Any:
             f"{path} is missing; expected a complete candidate or run folder. Copy it again."
         ) from error
     except (OSError, ValueError) as error:
-        raise CandidateError(f"{path} is damaged: {error}. Copy the folder again from where it was made.") from error
+        raise CandidateError(
+            f"{path} is damaged: {error}. Copy the folder again from where it was made."
+        ) from error
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -143,7 +145,9 @@ def load_adapted(folder: Path) -> AdaptedModel:
             calibration = Calibration(raw["kind"], raw["length_normalised"], tuple(raw["bias"]))
         weights = _read_weights(folder, data["weights"]) if data["weights"] else None
     except (KeyError, TypeError) as error:
-        raise CandidateError(f"{folder} is not a complete candidate: {error} is missing. Copy it again.") from error
+        raise CandidateError(
+            f"{folder} is not a complete candidate: {error} is missing. Copy it again."
+        ) from error
     return AdaptedModel(spec, base, prompt, constraint, calibration, weights)
 
 

@@ -250,9 +250,7 @@ def resolve_model(name: str, *, on_progress: Progress | None = None) -> Path:
         raise SettingError(
             f"{path}: a model is a folder in the Hugging Face format or a GGUF file; found another file."
         )
-    looks_like_path = (
-        name.startswith((".", "/", "~", "\\")) or name.endswith((".gguf", "/")) or path.is_absolute()
-    )
+    looks_like_path = name.startswith((".", "/", "~", "\\")) or name.endswith((".gguf", "/")) or path.is_absolute()
     if looks_like_path:
         raise SettingError(f"{path}: no such model folder or GGUF file.")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -296,8 +294,7 @@ def _build_model(entry: ModelEntry, folder: Path, on_progress: Progress | None) 
     found = sha256_of(gguf)
     if found != entry.gguf_sha256:
         raise FetchError(
-            f"{gguf.name}: SHA-256 of the joined parts is {found}, expected {entry.gguf_sha256}. "
-            "Nothing was kept."
+            f"{gguf.name}: SHA-256 of the joined parts is {found}, expected {entry.gguf_sha256}. Nothing was kept."
         )
     if on_progress is not None:
         on_progress(f"converting {entry.name} to safetensors, once")

@@ -63,13 +63,9 @@ def convert_in_own_process(source: Path, target: Path) -> None:
     }
     # The child must find this very package, also when it is used from a checkout that is not installed.
     package_root = str(Path(__file__).resolve().parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [package_root, os.environ.get("PYTHONPATH", "")])
-    )
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "tunewise.convert", str(source), str(target)]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, errors="replace", check=False
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     last_line = done.stdout.strip().rpartition("\n")[2]
     if done.returncode == 1 and last_line.startswith('{"error"'):
         raise FetchError(json.loads(last_line)["error"])
@@ -109,9 +105,7 @@ def _read_fields(source: Path) -> dict[str, Any]:
     try:
         from gguf import GGUFReader
     except ImportError as error:
-        raise FetchError(
-            f'{source}: reading GGUF files needs the package "gguf": pip install gguf.'
-        ) from error
+        raise FetchError(f'{source}: reading GGUF files needs the package "gguf": pip install gguf.') from error
     reader = GGUFReader(str(source))
     wanted = ("model", "pre", *SPECIAL_TOKENS.values())
     keys = {name: f"tokenizer.ggml.{name}" for name in wanted}
@@ -240,9 +234,7 @@ def _check(source: Path, target: Path, tie: bool) -> None:
     with torch.inference_mode():
         logits = model(torch.tensor([ids])).logits
     if not bool(torch.isfinite(logits).all()):
-        raise FetchError(
-            f"{source}: the converted model computes no finite numbers; the file may be damaged."
-        )
+        raise FetchError(f"{source}: the converted model computes no finite numbers; the file may be damaged.")
 
 
 def _main(arguments: list[str]) -> int:

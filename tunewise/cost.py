@@ -4,7 +4,7 @@ Work is counted from tokens and the model's shape, never from a clock, so two ru
 same. The count follows the usual accounting (Kaplan et al. 2020, appendix B): two operations a parameter a token
 for a forward pass, attention added, and only the positions that are projected pay for the vocabulary.
 
->>> shape = ModelShape(layers=30, hidden=576, intermediate=1536, heads=9, kv_heads=3, head_size=64, vocabulary=49152)
+>>> shape = ModelShape.from_config(json.loads(Path("config.json").read_text()))
 >>> forward_flop(shape, tokens=1000, context=70, projected=10) / 1e9
 """
 

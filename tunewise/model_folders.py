@@ -41,9 +41,7 @@ def check_model_folder(folder: Path) -> Path:
             )
         raise SettingError(f"{folder}: no *.safetensors in this folder, so there are no weights to load.")
     if not any(name in names for name in TOKENIZER_FILES):
-        raise SettingError(
-            f"{folder}: no tokenizer in this folder; expected one of {', '.join(TOKENIZER_FILES)}."
-        )
+        raise SettingError(f"{folder}: no tokenizer in this folder; expected one of {', '.join(TOKENIZER_FILES)}.")
     return folder
 
 

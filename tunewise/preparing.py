@@ -74,9 +74,7 @@ def prepare(recipe: Recipe, source: Path) -> Prepared:
         rows = list(firsts.values())
     if recipe.sample is not None:
         first_column = next(iter(recipe.columns))
-        rows = sorted(rows, key=lambda row: hashlib.sha256(row[first_column].encode()).digest())[
-            : recipe.sample
-        ]
+        rows = sorted(rows, key=lambda row: hashlib.sha256(row[first_column].encode()).digest())[: recipe.sample]
     cut = len(rows) - recipe.last_rows_are_test
     return Prepared(rows[:cut], rows[cut:])
 

@@ -161,11 +161,11 @@ class Renderer:
         if self.model.has_chat_template:
             roles = ("user", "assistant")
             messages = [{"role": roles[n % 2], "content": mark} for n, mark in enumerate(marks)]
-            text = self.model.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
-            )
+            text = self.model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         else:
-            answered = [f"{ask}\nAnswer: {answer}\n\n" for ask, answer in zip(marks[::2], marks[1::2], strict=False)]
+            answered = [
+                f"{ask}\nAnswer: {answer}\n\n" for ask, answer in zip(marks[::2], marks[1::2], strict=False)
+            ]
             text = "".join(answered) + f"{marks[-1]}\nAnswer:"
         frame = []
         for mark in marks:

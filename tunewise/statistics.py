@@ -95,9 +95,7 @@ def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interv
     return Interval(low, high, "wilson")
 
 
-def mcnemar_exact(
-    b: int, c: int, alternative: Literal["two-sided", "greater", "less"] = "two-sided"
-) -> float:
+def mcnemar_exact(b: int, c: int, alternative: Literal["two-sided", "greater", "less"] = "two-sided") -> float:
     """Exact (conditional) McNemar test: of b + c rows on which two candidates differ, the first won b.
 
     `greater` tests that the first is better (many b), `less` that it is worse. The two-sided p value is
@@ -273,9 +271,7 @@ def bca(
 def _drawn(rng: np.random.Generator, resamples: int, units: int) -> Floats:
     """How often each unit is drawn, shape (resamples, units)."""
     draws = rng.integers(units, size=(resamples, units)) + np.arange(resamples)[:, None] * units
-    return (
-        np.bincount(draws.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.float64)
-    )
+    return np.bincount(draws.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.float64)
 
 
 def _acceleration(scores_of: ScoresOf, unit_of_row: NDArray[np.int_], units: int, seed: int) -> float:
@@ -286,9 +282,7 @@ def _acceleration(scores_of: ScoresOf, unit_of_row: NDArray[np.int_], units: int
     batch = max(1, _CELLS_AT_ONCE // len(unit_of_row))
     left_out = np.concatenate(
         [
-            scores_of(
-                (block_of_row != np.arange(start, min(start + batch, blocks))[:, None]).astype(np.float64)
-            )
+            scores_of((block_of_row != np.arange(start, min(start + batch, blocks))[:, None]).astype(np.float64))
             for start in range(0, blocks, batch)
         ]
     )
@@ -340,9 +334,7 @@ def paired_difference(
         is_difference=True,
     )
     both = drawn.interval()
-    return Difference(
-        drawn.value, both.low, both.high, drawn.p_value(), drawn.interval(0.90).high, both.method
-    )
+    return Difference(drawn.value, both.low, both.high, drawn.p_value(), drawn.interval(0.90).high, both.method)
 
 
 def _rate_difference(b: int, c: int, n: int) -> Difference:

@@ -173,7 +173,7 @@ class Task:
 
     @staticmethod
     def read(data: Any, **settings: Any) -> Task:
-        """Read a task from a path, data frame, list of dicts or `datasets.Dataset`; see `tunewise.reading.read`."""
+        """Read a task from a path, frame, list of dicts or `datasets.Dataset`; see `tunewise.reading.read`."""
         from tunewise.reading import read
 
         return read(data, **settings)

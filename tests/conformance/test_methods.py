@@ -41,14 +41,16 @@ def fit(name: str, task: Task, folder: Path, tmp_path: Path, **trial: Any) -> tu
 @pytest.mark.parametrize("name", names())
 def test_a_method_says_what_it_is(name: str) -> None:
     method = get(name)
+    made = method()
     assert method.name == name
     assert method.family in FAMILIES
     assert isinstance(method.needs, frozenset)
     assert method.__doc__
     assert dataclasses.is_dataclass(method)
-    assert method.__dataclass_params__.frozen
     for field in dataclasses.fields(method):
-        assert getattr(method(), field.name) == field.default
+        assert getattr(made, field.name) == field.default
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, field.name, None)
 
 
 @pytest.mark.parametrize("name", names())
@@ -154,11 +156,12 @@ def test_work_is_counted_and_the_base_untouched(name: str, tiny_folder: Path, tm
 def test_learning_learns(tiny_folder: Path) -> None:
     """Each tuned method gets from chance to near perfect on a task that one word decides."""
     task = colour_task(48, 24, 40)
-    for name, settings in {
+    recipes: dict[str, dict[str, Any]] = {
         "lora": {"learning_rate": 1e-2, "epochs": 8, "batch_size": 8},
         "full": {"learning_rate": 1e-2, "epochs": 8, "batch_size": 8},
         "soft-prompt": {"learning_rate": 5e-2, "epochs": 16, "batch_size": 8},
-    }.items():
+    }
+    for name, settings in recipes.items():
         fitted = api.fit(task, method=name, model=str(tiny_folder), **settings)
         assert fitted.losses[-1] < fitted.losses[0] / 2, name
         assert api.evaluate(fitted.adapted, task.test).score >= 0.9, name

@@ -41,7 +41,7 @@ def naive_logprob(model: LanguageModel, prompt: list[int], answer: list[int]) ->
         inputs = {"inputs_embeds": torch.cat([model.soft_prompt.to(model.dtype)[None], embeddings], dim=1)}
     logits = model.network(**inputs).logits[0].log_softmax(-1)
     first = soft + len(prompt) - 1
-    return sum(logits[first + place, token] for place, token in enumerate(answer))  # type: ignore[return-value]
+    return torch.stack([logits[first + place, token] for place, token in enumerate(answer)]).sum()
 
 
 def some_weights(model: LanguageModel, kind: str) -> Weights | None:
@@ -134,10 +134,9 @@ def test_gradients_equal_the_naive_path(
         try:
             logprobs, _, _ = answer_logprobs(model, pairs, pairs.shared(model))
             ours = torch.autograd.grad(logprobs.sum(), list(leaves.values()), allow_unused=True)
-            naive = sum(
-                naive_logprob(model, list(p), list(a))
-                for p, a in zip(pairs.prompts, pairs.answers, strict=True)
-            )
+            naive = torch.stack(
+                [naive_logprob(model, list(p), list(a)) for p, a in zip(pairs.prompts, pairs.answers, strict=True)]
+            ).sum()
             theirs = torch.autograd.grad(naive, list(leaves.values()), allow_unused=True)
         finally:
             model.network.requires_grad_(False)
@@ -155,7 +154,10 @@ def test_generated_tokens_equal_transformers(model: LanguageModel, budget: int) 
     for prompt, answer in zip(prompts, found, strict=True):
         with torch.no_grad():
             ids = model.network.generate(
-                torch.tensor([prompt]), max_new_tokens=12, do_sample=False, attention_mask=torch.ones(1, len(prompt))
+                torch.tensor([prompt]),
+                max_new_tokens=12,
+                do_sample=False,
+                attention_mask=torch.ones(1, len(prompt)),
             )[0, len(prompt) :].tolist()
         assert answer.text == model.decode(ids)
 

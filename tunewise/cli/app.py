@@ -189,11 +189,10 @@ def pull_model(
 ) -> None:
     """Fetch a base model now, instead of when it is first used."""
     from tunewise import api
-    from tunewise.cli.progress import progress
+    from tunewise.cli.progress import progress, told
 
     with progress() as on_event:
-        on_event({"event": "phase", "text": f"fetching {name}"})
-        folder = api.pull_model(name, accept_terms=accept_terms)
+        folder = api.pull_model(name, accept_terms=accept_terms, on_progress=told(on_event))
     print(folder)
 
 
@@ -215,11 +214,10 @@ def pull_data(
 ) -> None:
     """Fetch a data set now, instead of when it is first used."""
     from tunewise import api
-    from tunewise.cli.progress import progress
+    from tunewise.cli.progress import progress, told
 
     with progress() as on_event:
-        on_event({"event": "phase", "text": f"fetching {name}"})
-        path = api.pull_data(name)
+        path = api.pull_data(name, on_progress=told(on_event))
     print(path)
 
 

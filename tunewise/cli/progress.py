@@ -40,6 +40,11 @@ class Progress(Protocol):
         """Take one event."""
 
 
+def told(on_event: Callable[[dict[str, Any]], None]) -> Callable[[str], None]:
+    """Takes plain sentences, as fetching gives them, and shows each as a phase."""
+    return lambda text: on_event({"event": "phase", "trial": None, "text": text})
+
+
 def progress() -> Progress:
     """The live view when standard error is a terminal that can redraw lines, else plain lines."""
     from rich.console import Console

@@ -78,9 +78,7 @@ class AdaptableLinear(nn.Linear):
 def make_adaptable(network: nn.Module) -> list[str]:
     """Replace every linear layer except the output head by an `AdaptableLinear`; the names of those replaced."""
     head = getattr(network, "get_output_embeddings", lambda: None)()
-    names = [
-        name for name, module in network.named_modules() if type(module) is nn.Linear and module is not head
-    ]
+    names = [name for name, module in network.named_modules() if type(module) is nn.Linear and module is not head]
     for name in names:
         parent_name, _, leaf = name.rpartition(".")
         parent = network.get_submodule(parent_name) if parent_name else network

@@ -58,13 +58,13 @@ def answer_logprobs(model: LanguageModel, pairs: Pairs, shared: int) -> tuple[Te
     Returns:
         Log-probabilities [answer tokens], the row that each belongs to [answer tokens], and what it took.
     """
-    rows = [
-        [*prompt[shared:], *answer[:-1]] for prompt, answer in zip(pairs.prompts, pairs.answers, strict=True)
-    ]
+    rows = [[*prompt[shared:], *answer[:-1]] for prompt, answer in zip(pairs.prompts, pairs.answers, strict=True)]
     prefix = list(pairs.prompts[0][:shared])
     lay_out = _packed if _packing_pays(model, len(prefix), rows) else _padded
     hidden, first_places, tokens, context = lay_out(model, prefix, rows)
-    places, targets, owners = [], [], []
+    places: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
     for number, (prompt, answer) in enumerate(zip(pairs.prompts, pairs.answers, strict=True)):
         first = first_places[number] + len(prompt) - shared - 1
         places.extend(range(first, first + len(answer)))

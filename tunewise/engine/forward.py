@@ -104,9 +104,7 @@ def new_cache(layers: Sequence[tuple[Tensor, Tensor]]) -> Any:
     return DynamicCache(ddp_cache_data=list(layers)) if layers else DynamicCache()
 
 
-def run(
-    model: LanguageModel, inputs: dict[str, Tensor], mask: Tensor, positions: Tensor, cache: Any
-) -> Tensor:
+def run(model: LanguageModel, inputs: dict[str, Tensor], mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
     """Last hidden states of `inputs` (ids or embeddings) after what `cache` holds; the cache grows by them.
 
     Without a cache nothing comes before, and nothing is kept.
@@ -139,6 +137,4 @@ def _mask_by_layer(config: Any, mask: Tensor, positions: Tensor, dtype: torch.dt
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     # An additive mask takes torch's fast CPU attention kernel; a boolean one is converted on every layer.
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
-        ~mask, torch.finfo(dtype).min
-    )
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)

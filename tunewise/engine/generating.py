@@ -1,6 +1,6 @@
-"""Greedy text after each prompt, in batches that share their prefix; finished rows leave the batch.
+r"""Greedy text after each prompt, in batches that share their prefix; finished rows leave the batch.
 
->>> generate(model, prompts, max_tokens=32, stop=("\\n",))[0].text
+>>> generate(model, prompts, max_tokens=32, stop=("\n",))[0].text
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ class _Batch:
             positions = positions + 1
         return [self._answer(row) for row in range(len(self.rows))]
 
-    def _prefill(self, lengths: Tensor) -> tuple[Tensor, object]:
+    def _prefill(self, lengths: Tensor) -> tuple[Tensor, Any]:
         model = self.model
         ids = torch.zeros(len(self.rows), int(lengths.max()), dtype=torch.long)
         for number, row in enumerate(self.rows):

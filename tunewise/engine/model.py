@@ -40,9 +40,7 @@ class LanguageModel:
 
     def count(self, kind: str, *, tokens: int, context: float, projected: int) -> None:
         """Add a pass of one `kind` (see `tunewise.cost.KINDS`) to the meter."""
-        self.meter[kind] += round(
-            flop(kind, self.shape, tokens=tokens, context=context, projected=projected)
-        )
+        self.meter[kind] += round(flop(kind, self.shape, tokens=tokens, context=context, projected=projected))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -146,7 +144,7 @@ def load(folder: Path, dtype: torch.dtype | None = None) -> LanguageModel:
         ) from error
     network.requires_grad_(False)
     network.eval()
-    network.to(best_device())
+    torch.nn.Module.to(network, best_device())
     names = make_adaptable(network)
     shape = ModelShape.from_config(network.config.get_text_config().to_dict())
     return LanguageModel(network, tokenizer, folder, names, shape)

@@ -69,12 +69,10 @@ class LabelTrie:
                 path.append((index[stem], token))
             edges.append(tuple(path))
         depths = {node: len(stem) for stem, node in index.items()}
-        return cls(
-            tuple(tokens), tuple(parents), tuple(depths[n + 1] for n in range(len(tokens))), tuple(edges)
-        )
+        return cls(tuple(tokens), tuple(parents), tuple(depths[n + 1] for n in range(len(tokens))), tuple(edges))
 
     def ancestors(self) -> np.ndarray:
-        """bool [inner nodes, inner nodes]: whether column is row's ancestor, or row itself."""
+        """Bool [inner nodes, inner nodes]: whether column is row's ancestor, or row itself."""
         count = len(self.tokens)
         seen = np.eye(count, dtype=bool)
         for node, parent in enumerate(self.parents):

@@ -146,7 +146,7 @@ class Training:
         with self._learning(live) as leaves, torch.enable_grad():
             logprobs, _, tally = answer_logprobs(self.model, batch, self._shared)
             loss = -logprobs.mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             gradients = [leaf.grad for leaf in leaves.values()]
             for leaf in leaves.values():
                 leaf.grad = None

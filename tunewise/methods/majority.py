@@ -27,7 +27,7 @@ class MajorityPredictor:
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
         """The same answer for every input."""
         total = sum(count for _, count in self.counts)
-        output, most = self.counts[0]
+        output = self.counts[0][0]
         scores = None
         if isinstance(self.spec.answer, Choices):
             seen = dict(self.counts)

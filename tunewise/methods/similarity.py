@@ -12,7 +12,7 @@ def joined(inputs: Mapping[str, str]) -> str:
 
 
 def vectorizer() -> Any:
-    """Sublinear TF-IDF over words and word pairs; single characters are words too, so no text is empty of terms."""
+    """Sublinear TF-IDF over words and word pairs; single characters count too, so no text is empty."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]")

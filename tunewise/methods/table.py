@@ -1,6 +1,6 @@
 """The table of methods for the documentation, made from the classes themselves.
 
-    python -m tunewise.methods.table > docs/methods.md
+python -m tunewise.methods.table > docs/methods.md
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def markdown() -> str:
     """All methods: one line each, then their hyper-parameters with defaults."""
     methods = list(registered().values())
     lines = [
-        f"| `{m.name}` | {m.family} | {_first_sentence(m)} | {', '.join(sorted(m.needs)) or 'no language model'} | "
+        f"| `{m.name}` | {m.family} | {_first_sentence(m)} | "
+        f"{', '.join(sorted(m.needs)) or 'no language model'} | "
         f"{f'the best `{m.starts_from}`' if m.starts_from else 'the base model' if m.needs else 'the rows'} |"
         for m in methods
     ]

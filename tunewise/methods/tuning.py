@@ -84,7 +84,9 @@ class _Best:
 
     def state(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Plain values, and the tensors together with those of the best weights."""
-        assert self.candidate is not None and self.candidate.weights is not None and self.verdict is not None
+        assert self.verdict is not None
+        assert self.candidate is not None
+        assert self.candidate.weights is not None
         best = {f"best.{name}": tensor for name, tensor in self.candidate.weights.tensors.items()}
         return {
             "tensors": {**tensors, **best},

@@ -17,9 +17,7 @@ from tunewise.metrics.metric import Metric, Resampler
 
 __all__ = ["Metric", "Resampler", "all_scores", "get", "names"]
 
-_BY_NAME: dict[str, Metric] = {
-    metric.name: metric for metric in (*classification.METRICS, *generation.METRICS)
-}
+_BY_NAME: dict[str, Metric] = {metric.name: metric for metric in (*classification.METRICS, *generation.METRICS)}
 
 
 def names(kind: str | None = None) -> list[str]:

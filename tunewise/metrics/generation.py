@@ -95,9 +95,7 @@ class Bleu(OfSums):
         from sacrebleu.metrics.bleu import BLEU
 
         bleu = BLEU(effective_order=True, force=True)  # both only keep sacrebleu from logging advice
-        scored = [
-            bleu.sentence_score(output, [target]) for output, target in zip(outputs, targets, strict=True)
-        ]
+        scored = [bleu.sentence_score(output, [target]) for output, target in zip(outputs, targets, strict=True)]
         return np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scored], dtype=np.float64)
 
     def from_sums(self, sums: Floats) -> Floats:

@@ -16,17 +16,23 @@ from tunewise.errors import DataError, nearest
 from tunewise.reading.cells import texts
 from tunewise.reading.tables import Table
 
-INPUT_NAMES = frozenset(
-    "text sentence question input inputs utterance query message prompt content body review tweet document "
-    "article passage source mr title comment post email".split()
+INPUT_NAME = re.compile(
+    "texts?|sentence|questions?|inputs?|utterance|query|message|prompt|content|body|review|tweet|document|article|"
+    "passage|source|mr|title|comment|post|email",
+    re.IGNORECASE,
 )
-TARGET_NAMES = frozenset(
-    "label labels intent target targets answer answers category class output outputs response completion ref "
-    "reference translation summary sentiment emotion topic tag spam y".split()
+LABEL_NAME = re.compile(
+    "labels?|intent|category|class|sentiment|emotion|topic|tag|spam|y",
+    re.IGNORECASE,
 )
-LABEL_NAMES = frozenset("label labels intent category class sentiment emotion topic tag spam y".split())
-"""Target names that speak of a closed list of values."""
-_INDEX = re.compile(r"(unnamed: ?\d+|index|idx|id|uid|uuid|row|row_?id|.+_id|__index_level_\d+__)", re.IGNORECASE)
+"""Names of targets that speak of a closed list of values."""
+TARGET_NAME = re.compile(
+    LABEL_NAME.pattern + "|targets?|answers?|outputs?|response|completion|ref|reference|translation|summary",
+    re.IGNORECASE,
+)
+_INDEX_NAME = re.compile(
+    r"unnamed: ?\d+|index|idx|id|uid|uuid|row|row_?id|.+_id|__index_level_\d+__", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,7 @@ def choose(table: Table, inputs: Sequence[str], target: str | None, group: str |
     if inputs and target:
         return Columns(tuple(inputs), target, group, {})
     free = [
-        name
-        for name in table.columns
-        if name not in (*inputs, target, group) and not _INDEX.fullmatch(name.strip())
+        name for name in table.columns if name not in (*inputs, target, group) and not _INDEX_NAME.fullmatch(name)
     ]
     pair = _guess(table, free, inputs, target)
     if pair is None:
@@ -84,8 +88,8 @@ def check_column(table: Table, name: str) -> None:
 def _guess(
     table: Table, free: list[str], inputs: Sequence[str], target: str | None
 ) -> tuple[tuple[str, ...], str] | None:
-    known_inputs = [name for name in free if name.casefold() in INPUT_NAMES]
-    known_targets = [name for name in free if name.casefold() in TARGET_NAMES]
+    known_inputs = [name for name in free if INPUT_NAME.fullmatch(name)]
+    known_targets = [name for name in free if TARGET_NAME.fullmatch(name)]
     if inputs:
         found = _only(free) or _only(known_targets)
         return (tuple(inputs), found) if found else None

@@ -1,10 +1,10 @@
-"""CSV and TSV text → rows of fields with the line each starts on, in strict mode.
+r"""CSV and TSV text → rows of fields with the line each starts on, in strict mode.
 
 A quote that is never closed swallows lines until the next quote, far away, ends it; so every complaint about
 quoting names the line where the quoted field was opened.
 
->>> parse('a,b\\n"x\\ny",1\\n', ",", "a.csv")
-[Record(line=1, fields=['a', 'b']), Record(line=2, fields=['x\\ny', '1'])]
+>>> parse('a,b\n"x\ny",1\n', ",", "a.csv")
+[Record(line=1, fields=['a', 'b']), Record(line=2, fields=['x\ny', '1'])]
 """
 
 from __future__ import annotations
@@ -54,6 +54,12 @@ def parse(text: str, delimiter: str, name: str) -> list[Record]:
     return records
 
 
+def parse_unquoted(text: str, delimiter: str) -> list[Record]:
+    """All rows that are not blank lines, with quotes as ordinary characters, as IANA defines TSV."""
+    lines = enumerate(text.split("\n"), 1)
+    return [Record(line, row.removesuffix("\r").split(delimiter)) for line, row in lines if row.strip("\r")]
+
+
 def check_widths(records: list[Record], columns: list[str], name: str) -> None:
     """Raise DataError when a row has more or fewer fields than there are `columns`."""
     ragged = [record for record in records if len(record.fields) != len(columns)]
@@ -61,13 +67,18 @@ def check_widths(records: list[Record], columns: list[str], name: str) -> None:
         return
     first = ragged[0]
     others = ", ".join(str(record.line) for record in ragged[1:_MOST_LINES_NAMED])
+    plural = "s" if len(ragged) > 2 else ""
     more = f" and {len(ragged) - _MOST_LINES_NAMED} more" if len(ragged) > _MOST_LINES_NAMED else ""
     raise DataError(
-        f"{name}, line {first.line}: found {len(first.fields)} fields, expected {len(columns)} "
+        f"{name}, line {first.line}: found {_fields(first)}, expected {len(columns)} "
         f"({', '.join(columns)})."
-        f"{f' The same on lines {others}{more}.' if others else ''} "
+        f"{f' The same on line{plural} {others}{more}.' if others else ''} "
         'Put a field that holds the delimiter or a line break between double quotes: "like, this".'
     )
+
+
+def _fields(record: Record) -> str:
+    return f"{len(record.fields)} field{'' if len(record.fields) == 1 else 's'}"
 
 
 def _broken(text: str, delimiter: str, name: str, start: int, reason: str) -> DataError:

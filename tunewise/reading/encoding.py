@@ -1,12 +1,14 @@
-"""Bytes of a data file → text, or a refusal that says where the file stops being UTF-8 and what it seems to be.
+r"""Bytes of a data file → text, or a refusal that says where the file stops being UTF-8 and what it seems to be.
 
 A file in another encoding is refused, not guessed at: a wrong guess gives wrong letters, silently.
 
->>> decode(b"\\xef\\xbb\\xbftext,label\\n", "a.csv")
-'text,label\\n'
+>>> decode(b"\xef\xbb\xbftext,label\n", "a.csv")
+'text,label\n'
 """
 
 from __future__ import annotations
+
+import re
 
 from tunewise.errors import DataError
 
@@ -16,6 +18,7 @@ _MARKS = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
+_BEYOND_ASCII = re.compile(b"[\x80-\xff]+")
 _WINDOW = 4096
 """Bytes looked at on each side of the first bad one to name the encoding."""
 
@@ -50,7 +53,8 @@ def decode(content: bytes, name: str) -> str:
 
 def _not_utf8(content: bytes, position: int, name: str) -> DataError:
     line = _line(content, position)
-    guess = _seems(content[max(0, position - _WINDOW) : position + _WINDOW])
+    window = content[max(0, position - _WINDOW) : position + _WINDOW].removeprefix(b"\xef\xbb\xbf")
+    guess = _seems(window)
     return DataError(
         f"{name}, line {line}: not UTF-8: found the byte 0x{content[position]:02x} at byte offset {position}"
         f"{f'; the file seems to be {guess}' if guess else ''}. Save it as UTF-8"
@@ -59,13 +63,20 @@ def _not_utf8(content: bytes, position: int, name: str) -> DataError:
 
 
 def _seems(window: bytes) -> str | None:
-    """The encoding that `window` seems to be in, where charset-normalizer is installed and sure enough."""
+    """The encoding that `window` seems to be in; None where nothing speaks for one."""
+    runs = _BEYOND_ASCII.findall(window)
+    # Single bytes between ASCII letters: a Western code page. Little text of that kind is taken for Chinese else.
+    western = "cp1252" if 2 * sum(len(run) == 1 for run in runs) > len(runs) else None
     try:
         import charset_normalizer
     except ImportError:
-        return None
+        return western
     best = charset_normalizer.from_bytes(window).best()
-    return None if best is None or best.encoding in ("utf_8", "ascii") else best.encoding
+    if best is None or best.encoding in ("utf_8", "ascii") or (western and best.coherence == 0):
+        return western
+    # Many code pages agree on the letters at hand; then the most common of them is meant.
+    alike = window.decode("cp1252", "replace") == window.decode(best.encoding, "replace")
+    return "cp1252" if alike else str(best.encoding)
 
 
 def _nul(content: bytes, name: str) -> DataError:

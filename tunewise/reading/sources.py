@@ -55,7 +55,7 @@ def open_data(data: Any) -> Opened:
         SettingError: the name is not in the catalog.
         FetchError: the data must be fetched and cannot be.
     """
-    if isinstance(data, str) and not Path(data).exists():
+    if isinstance(data, str) and not os.path.exists(data):
         if data.startswith(HUB):
             return _from_hub(data.removeprefix(HUB))
         if is_catalog_name(data):
@@ -68,7 +68,7 @@ def open_data(data: Any) -> Opened:
 
 def open_table(data: Any) -> Table:
     """Open a path or rows in memory, without splits; raises DataError when that cannot be done."""
-    if isinstance(data, str) and data.startswith(HUB) and not Path(data).exists():
+    if isinstance(data, str) and data.startswith(HUB) and not os.path.exists(data):
         return _from_hub(data.removeprefix(HUB)).table
     if isinstance(data, str | os.PathLike):
         return _open_file(Path(data).expanduser(), str(data))
@@ -87,17 +87,17 @@ def is_catalog_name(text: str) -> bool:
 
 
 def _open_file(path: Path, name: str) -> Table:
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(file.name for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         found = f"It holds {', '.join(files[:5])}." if files else "It holds no data file."
         raise DataError(f"{name}: found a folder; expected a file ({', '.join(SUFFIXES)}). {found}")
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
         raise _missing(path, name)
     return from_file(path, name)
 
 
 def _missing(path: Path, name: str) -> DataError:
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         return DataError(f"{name}: no such file: there is no folder {path.parent}. Check the path.")
     try:
         beside = [file.name for file in path.parent.iterdir() if file.is_file()]
@@ -115,7 +115,11 @@ def _missing(path: Path, name: str) -> DataError:
 def _from_catalog(name: str) -> Opened:
     from tunewise import catalog
 
-    catalog.data(name)  # refuses an unknown name, with the nearest one, before anything is fetched
+    if name not in catalog.data_names():
+        files = [file for suffix in SUFFIXES if os.path.isfile(file := name + suffix)]
+        if files:
+            raise DataError(f'{name}: no such file or data set. Did you mean "{files[0]}"?')
+        catalog.data(name)  # raises, and names the nearest data set
     fetched = catalog.fetch_data(name)
     return Opened(
         table=from_file(fetched.path, name),
@@ -136,12 +140,14 @@ def _from_catalog(name: str) -> Opened:
 def _from_hub(name: str) -> Opened:
     """`org/name` or `org/name:configuration` on the Hugging Face Hub."""
     import datasets
-    import httpx
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # The bases are OSError and the error root of whichever HTTP client the hub's package uses.
+    failures: tuple[type[Exception], ...] = (ValueError, *HfHubHTTPError.__bases__)
     repository, _, configuration = name.partition(":")
     try:
         found = datasets.load_dataset(repository, configuration or None)
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except failures as error:
         reason = str(error).strip().splitlines()
         raise FetchError(
             f"{HUB}{name}: cannot be fetched from the Hugging Face Hub"
@@ -156,9 +162,7 @@ def _from_splits(splits: Mapping[Any, Any], name: str, origin: str) -> Opened:
     """A mapping of split names to rows, as `datasets.load_dataset` gives it."""
     if "train" not in splits and len(splits) != 1:
         raise DataError(f"{origin}: found the splits {', '.join(map(str, splits))}; expected one named train.")
-    tables = {
-        str(split): replace(open_table(rows), name=f"{origin} ({split})") for split, rows in splits.items()
-    }
+    tables = {str(split): replace(open_table(rows), name=f"{origin} ({split})") for split, rows in splits.items()}
     usable = {split: table for split, table in tables.items() if not _targets_withheld(table)}
     table = tables["train"] if "train" in tables else next(iter(tables.values()))
     return Opened(table, name, usable.get("test"), usable.get("validation"))

@@ -13,6 +13,7 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from tunewise.errors import SettingError
@@ -37,7 +38,7 @@ def wanted_validation(value: Any) -> Any:
             number = float(value)
         except ValueError:
             return value
-    elif hasattr(value, "__index__") or isinstance(value, float):
+    elif isinstance(value, Real):
         number = float(value)
     if number is None:
         return value
@@ -148,6 +149,4 @@ def _quotas(counts: Mapping[str, int], total: int, draw: random.Random) -> Count
 
 def _distance_added(rows: Mapping[str, int], lacking: Mapping[str, int]) -> int:
     """How much further from the quotas the counts would be with these `rows` (negative: closer)."""
-    return sum(
-        abs(lacking[stratum] - number) - abs(lacking[stratum]) for stratum, number in rows.items()
-    )
+    return sum(abs(lacking[stratum] - number) - abs(lacking[stratum]) for stratum, number in rows.items())

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import DataError
-from tunewise.reading.delimited import check_widths, delimiter_of, parse
+from tunewise.reading.delimited import Record, check_widths, delimiter_of, parse, parse_unquoted
 from tunewise.reading.encoding import decode
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -39,6 +39,8 @@ class Table:
     path: Path | None = None
     sha256: str | None = None
     format: str = "memory"
+    quoting: bool = True
+    """False for a TSV file in which quotes are ordinary characters."""
     value_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Names of coded values that came with the data (the `ClassLabel` of `datasets`), by column."""
 
@@ -126,15 +128,28 @@ def from_records(
 
 
 def _from_delimited(text: str, suffix: str, name: str, facts: Mapping[str, Any]) -> Table:
-    records = parse(text, delimiter_of(text, suffix), name)
+    records, quoting = _records(text, suffix, name)
     header = [column.strip() for column in records[0].fields]
     _check_header(header, f"{name}, line {records[0].line}")
     rows = records[1:]
     check_widths(rows, header, name)
-    cells = {
-        column: [row.fields[place] for row in rows] for place, column in enumerate(header) if column
-    }
-    return _checked(Table(name, cells, tuple(row.line for row in rows), **facts))
+    cells = {column: [row.fields[place] for row in rows] for place, column in enumerate(header) if column}
+    return _checked(Table(name, cells, tuple(row.line for row in rows), **facts, quoting=quoting))
+
+
+def _records(text: str, suffix: str, name: str) -> tuple[list[Record], bool]:
+    """The rows of delimited text, and whether quotes enclose fields.
+
+    TSV comes in two kinds, with quoting and without. Where quoting makes no sense, and without it every row has
+    the same number of fields, the quotes are ordinary characters.
+    """
+    try:
+        return parse(text, delimiter_of(text, suffix), name), True
+    except DataError:
+        records = parse_unquoted(text, "\t") if suffix == ".tsv" else []
+        if len({len(record.fields) for record in records}) != 1 or len(records[0].fields) < 2:
+            raise
+        return records, False
 
 
 def _json_lines(text: str, name: str) -> tuple[list[Any], list[int]]:

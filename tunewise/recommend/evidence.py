@@ -211,9 +211,7 @@ def _read_lines(path: Path, torn_end: bool = False) -> list[dict[str, Any]]:
                 break
             raise CandidateError(f"{path}, line {number}: not JSON ({error.msg}). {_MEND}") from None
         if not isinstance(value, dict):
-            raise CandidateError(
-                f"{path}, line {number}: found {line[:40]!r}, expected a JSON object. {_MEND}"
-            )
+            raise CandidateError(f"{path}, line {number}: found {line[:40]!r}, expected a JSON object. {_MEND}")
         found.append(value)
     return found
 

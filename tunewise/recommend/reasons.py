@@ -158,8 +158,7 @@ def _needed(findings: Findings) -> str:
         if findings.margin == 0:
             return text
         return (
-            text
-            + f" More rows would not help: some finalist is better by more than {findings.margin:g} points."
+            text + f" More rows would not help: some finalist is better by more than {findings.margin:g} points."
         )
     return text + (
         f" About {counted(findings.rows_needed, 'test row')} would show {findings.margin:g} points, if the "
@@ -192,9 +191,7 @@ def _cost(evidence: Evidence, findings: Findings, pick: Entry) -> str:
     runner_up = next(entry for entry in evidence.entries if entry is not pick)
     reference = evidence.entry(findings.reference)
     others = dict.fromkeys(entry.candidate for entry in (reference, runner_up) if entry is not pick)
-    said = [
-        ratio_text(evidence.entry(name).finalist.cost_work, pick.finalist.cost_work, name) for name in others
-    ]
+    said = [ratio_text(evidence.entry(name).finalist.cost_work, pick.finalist.cost_work, name) for name in others]
     return (
         f"Cost of {evidence.requests:,} requests with one set-up, in counted work: against {pick.candidate}, "
         f"{'; '.join(said)}."

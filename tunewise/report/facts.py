@@ -145,14 +145,22 @@ def _balance(run: Run, found: Mapping[str, Any]) -> tuple[tuple[Bar, ...], str]:
 
 
 def _size(value: Any) -> str | None:
-    """A finding's size: a number, how many are listed, or the sum over splits."""
-    if isinstance(value, list):
-        return count(len(value))
-    if isinstance(value, dict):
-        numbers = [number for one in value.values() if (number := _number(one)) is not None]
-        return count(sum(numbers)) if len(numbers) == len(value) else None
-    number = _number(value)
-    return None if number is None else plain(number)
+    """A finding's size in rows; None for a shape that this page does not know."""
+    rows = _rows(value)
+    return None if rows is None else plain(rows)
+
+
+def _rows(value: Any) -> float | None:
+    """A number as it stands; a record by its `rows`; a list or mapping of findings by their sum."""
+    if isinstance(value, dict) and "rows" in value:
+        return _rows(value["rows"])
+    if isinstance(value, list) and not any(isinstance(one, dict) for one in value):
+        return float(len(value))
+    if isinstance(value, dict | list):
+        found = [_rows(one) for one in (value.values() if isinstance(value, dict) else value)]
+        known = [rows for rows in found if rows is not None]
+        return sum(known) if len(known) == len(found) else None
+    return _number(value)
 
 
 def _lengths(value: Any) -> tuple[Table, ...]:

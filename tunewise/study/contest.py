@@ -43,6 +43,8 @@ class Request:
     margin: float
     seed: int
     truncate: bool = False
+    notes: tuple[str, ...] = ()
+    """What the reader should know of how the request was understood."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,7 @@ class Contest:
         Raises:
             CandidateError: the folder is no run, or a damaged one.
         """
-        from tunewise.reading import read_rows
+        from tunewise.reading import Profile, read_rows
 
         if not (folder / RUN).exists():
             raise CandidateError(f"{folder} is not a run: it has no {RUN}. Name a folder that compare has made.")
@@ -128,7 +130,15 @@ class Contest:
                 int(run["seed"]),
                 bool(run["truncate"]),
             )
-            read = read_rows(folder / ROWS, TaskSpec.from_json(task["spec"]))
+            profile = Profile.from_json(task["profile"]) if task["profile"] else None
+            read = read_rows(
+                folder / ROWS,
+                TaskSpec.from_json(task["spec"]),
+                name=task["name"],
+                source=task["source"],
+                profile=profile,
+                splits=task["splits"],
+            )
         except (KeyError, TypeError) as error:
             raise CandidateError(f"{folder} is not a complete run: {error} is missing in {RUN}.") from error
         rates = run["budget"]["rates"]
@@ -195,7 +205,9 @@ class Contest:
         candidate = self.folder / "candidates" / row.method
         origin = read_json(candidate / "candidate.json").get("trial")
         if origin != row.trial:
-            raise CandidateError(f"{candidate} holds trial {origin}, expected {row.trial}; the folder was changed.")
+            raise CandidateError(
+                f"{candidate} holds trial {origin}, expected {row.trial}; the folder was changed."
+            )
         evaluation = evaluate(load_predictor(candidate), self.ground.task.test)
         write_predictions(path, evaluation)
         self.journal.write(
@@ -261,7 +273,7 @@ def prepare(
     for name, rows in (("validation", task.validation), ("test", task.test)):
         if not len(rows):
             raise DataError(f"the {name} split has no rows; a comparison needs some. Give --{name}.")
-    methods, notes = choose_methods(request.methods, task.spec)
+    methods, _ = choose_methods(request.methods, task.spec)
     model = reference(request.model)
     if expected is not None and model.sha256 != expected:
         raise CandidateError(
@@ -272,7 +284,7 @@ def prepare(
     task, more = _fit_context(task, base, truncate=request.truncate)
     tokens = TokenStatistics.of(base, task.train)
     if rates is None:
-        rates = {} if request.budget.unit == "flop" else rates_of(loaded(model))
+        rates = rates_of(loaded(model)) if request.budget.unit == "seconds" else {}
     answer = task.spec.answer
     forecaster = Forecaster(
         shape=loaded(model).shape,
@@ -284,7 +296,7 @@ def prepare(
         text_tokens=answer.max_tokens if isinstance(answer, Text) else None,
     )
     terms = settle(request.budget, forecaster, methods)
-    return Ground(task, base, tuple(methods), forecaster, terms, (*notes, *more))
+    return Ground(task, base, tuple(methods), forecaster, terms, (*request.notes, *more))
 
 
 def _fit_context(task: Task, base: AdaptedModel, *, truncate: bool) -> tuple[Task, list[str]]:
@@ -292,9 +304,8 @@ def _fit_context(task: Task, base: AdaptedModel, *, truncate: bool) -> tuple[Tas
     from dataclasses import replace
 
     notes: list[str] = []
-    splits: dict[str, Dataset] = {}
-    for name in ("train", "validation", "test"):
-        rows: Dataset = getattr(task, name)
+    splits: list[Dataset] = []
+    for name, rows in (("train", task.train), ("validation", task.validation), ("test", task.test)):
         long = base.check_lengths(rows.inputs)
         if long and not truncate:
             first = rows.examples[long[0]]
@@ -305,9 +316,11 @@ def _fit_context(task: Task, base: AdaptedModel, *, truncate: bool) -> tuple[Tas
             )
         if long:
             notes.append(f"{len(long)} {name} inputs were longer than the model's context and were cut.")
-            rows = _cut(rows, set(long), base)
-        splits[name] = rows
-    return replace(task, **splits), notes
+            splits.append(_cut(rows, set(long), base))
+            continue
+        splits.append(rows)
+    train, validation, test = splits
+    return replace(task, train=train, validation=validation, test=test), notes
 
 
 def _cut(rows: Dataset, long: set[int], base: AdaptedModel) -> Dataset:
@@ -318,7 +331,7 @@ def _cut(rows: Dataset, long: set[int], base: AdaptedModel) -> Dataset:
         example = examples[place]
         while base.check_lengths([example.inputs]):
             # The longest field loses its last tenth until the prompt fits.
-            name = max(example.inputs, key=lambda field: len(example.inputs[field]))  # noqa: B023
+            name = max(example.inputs, key=lambda field: len(example.inputs[field]))
             shorter = example.inputs[name][: int(len(example.inputs[name]) * 0.9)]
             example = replace(example, inputs={**example.inputs, name: shorter})
         examples[place] = example

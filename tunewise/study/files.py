@@ -25,10 +25,11 @@ from tunewise.methods import get
 from tunewise.task import Task, TaskSpec
 
 COLUMNS = (
-    "candidate,method,family,model,trial,seed,n_train,score,ci_low,ci_high,validation_score,fit_seconds,"
-    "ms_per_example,prompt_tokens,trainable_parameters,artifact_mb,peak_rss_mb,valid_rate,status,cost_work,"
-    "setup_work,request_work,metrics"
-).split(",")
+    *("candidate", "method", "family", "model", "trial", "seed", "n_train"),
+    *("score", "ci_low", "ci_high", "validation_score", "fit_seconds", "ms_per_example", "prompt_tokens"),
+    *("trainable_parameters", "artifact_mb", "peak_rss_mb", "valid_rate", "status"),
+    *("cost_work", "setup_work", "request_work", "metrics"),
+)
 PACKAGES = ("tunewise", "torch", "transformers", "safetensors", "scikit-learn", "scipy", "numpy", "sacrebleu")
 REQUESTS, UPDATES = 100_000, 1
 """How often a candidate is asked and set up again, for its cost (honesty rule 6)."""

@@ -58,9 +58,7 @@ class TokenStatistics:
             labels = [renderer.answer(word) for word in start.spec.answer.words]
             nodes = len(LabelTrie.of(close_labels(labels, renderer.model.end_id)).tokens)
         lengths = [len(prompt) for prompt in pairs.prompts]
-        return cls(
-            prefix, suffix, answer, nodes, suffix + answer + 2, max(lengths), statistics.median(lengths)
-        )
+        return cls(prefix, suffix, answer, nodes, suffix + answer + 2, max(lengths), statistics.median(lengths))
 
 
 @dataclass(frozen=True)

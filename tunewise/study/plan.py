@@ -71,9 +71,7 @@ class Forecasting:
             parameters=dict(proposal.parameters),
             stage=proposal.stage,
             forecast_seconds=round(forecaster.seconds(work, self.rates), 1),
-            forecast_memory_mb=round(
-                forecaster.memory_mb(kind, batch_size, parameters, network.dtype.itemsize)
-            ),
+            forecast_memory_mb=round(forecaster.memory_mb(kind, batch_size, parameters, network.dtype.itemsize)),
         )
         # Equal outcomes: which rate would win cannot be known, and any of them goes on to the same cost.
         status = "finished" if proposal.until is None else "paused"

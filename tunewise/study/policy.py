@@ -155,7 +155,9 @@ class Race:
                 first = number == 0
                 too_much = limit is not None and self.spent + work > limit and not first
                 if too_much or (work > self._left() and method.order > 0) or self._trials_left() < 1:
-                    self.runner.say(f"{method.name}: stopped after {number} of its prompts, to leave work for tuning.")
+                    self.runner.say(
+                        f"{method.name}: stopped after {number} of its prompts, to leave work for tuning."
+                    )
                     break
                 self._simple(method, parameters, "prompt", work)
 
@@ -216,7 +218,9 @@ class Race:
         if method.starts_from is not None:
             best = self.best_of(method.starts_from)
             if best is None:
-                self.runner.say(f"{method.name}: left out, there is no finished {method.starts_from} to start from.")
+                self.runner.say(
+                    f"{method.name}: left out, there is no finished {method.starts_from} to start from."
+                )
                 return
             start_from = best.trial
             rates = (self._best_rate(method) or rates[0], *rates[1:])
@@ -246,13 +250,19 @@ class Race:
         """The next rate of the leading tuned method, while a whole trial still fits."""
         for _ in range(10):
             leading = max(
-                (ladder for ladder in ladders if self.best_of(ladder.method.name) and not ladder.method.starts_from),
+                (
+                    ladder
+                    for ladder in ladders
+                    if self.best_of(ladder.method.name) and not ladder.method.starts_from
+                ),
                 key=lambda ladder: _by_score(self.best_of(ladder.method.name)),
                 default=None,
             )
             if leading is None:
                 return
-            tried = {p.get("learning_rate") for trial, p in self.made.items() if _method(trial) == leading.method.name}
+            tried = {
+                p.get("learning_rate") for trial, p in self.made.items() if _method(trial) == leading.method.name
+            }
             rates = [rate for rate in self._ladder(leading.method).rates if rate not in tried]
             one = replace(leading, rates=tuple(rates[:1]))
             if not rates or not self._fits([one]):

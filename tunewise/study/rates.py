@@ -53,7 +53,10 @@ def _workloads(model: LanguageModel) -> dict[str, Callable[[], None]]:
     from tunewise.engine.training import Recipe, Training
 
     draw = random.Random(0)
-    tokens = lambda count: [draw.randrange(model.shape.vocabulary) for _ in range(count)]  # noqa: E731
+
+    def tokens(count: int) -> list[int]:
+        return [draw.randrange(model.shape.vocabulary) for _ in range(count)]
+
     prefix = tokens(PREFIX)
     prompts = [prefix + tokens(SUFFIX) for _ in range(2 * ROWS)]
     labels = [tokens(2) for _ in range(6)]

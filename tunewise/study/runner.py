@@ -121,9 +121,7 @@ class Worker:
             work = trial.work + (before.get("work") or 0.0)
             reason = str(error) if isinstance(error, TunewiseError) else f"{type(error).__name__}: {error}"
             seconds = time.perf_counter() - begun
-            self._write(
-                "failed", proposal, reason=reason, error=type(error).__name__, work=work, seconds=seconds
-            )
+            self._write("failed", proposal, reason=reason, error=type(error).__name__, work=work, seconds=seconds)
             shutil.rmtree(trial.folder, ignore_errors=True)
             return Outcome(proposal.trial, "failed", work=work)
 
@@ -250,9 +248,7 @@ class Worker:
             return 0.0
         rows = 100
         shots = len(fitted.prompt.demonstrations)
-        return (
-            self.forecaster.evaluation(rows + 1, shots) - self.forecaster.evaluation(1, shots)
-        ) / rows
+        return (self.forecaster.evaluation(rows + 1, shots) - self.forecaster.evaluation(1, shots)) / rows
 
     def _report(
         self, proposal: Proposal, trial: MeteredTrial, checked: Checked, epoch: float | None, before: Event

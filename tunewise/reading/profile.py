@@ -1,0 +1,219 @@
+"""What reading found in the data: sizes, balance, lengths, and everything that was left out or looks wrong.
+
+A profile is plain numbers and sentences; it is stored in `task.json` and shown by `tunewise plan` and the report.
+
+>>> profile = Profile(rows_read=3, rows_used=3, rows={"train": 1, "validation": 1, "test": 1})
+>>> Profile.from_json(profile.to_json()) == profile
+True
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from tunewise.reading.answers import IMBALANCED, majority_share
+from tunewise.reading.clean import Conflict
+from tunewise.task import Choices, Dataset, Task
+
+MOST_ROWS_SHOWN = 20
+MOST_CONFLICTS_SHOWN = 10
+FEW_TEST_ROWS = 100
+FEW_ROWS_A_LABEL = 10
+_MISSING_WORDS = frozenset({"nan", "null", "<na>", "n/a", "#n/a"})
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What reading found. Row numbers are those of the source, from 0; at most 20 are listed of each kind."""
+
+    rows_read: int
+    """Rows of the data, without files given for the test or validation."""
+    rows_used: int
+    """Of these, rows that are in a split."""
+    rows: Mapping[str, int]
+    """Split → its rows."""
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Split → label → rows; empty when the answer is free text."""
+    majority_share: float | None = None
+    """Share of the most frequent label in all splits."""
+    lengths: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """`input` and `target` → median, p95 and max, in characters."""
+    incomplete: int = 0
+    """Rows left out because the input, the target or the group is empty."""
+    incomplete_rows: tuple[int, ...] = ()
+    duplicates: int = 0
+    """Rows left out because the same input with the same target stood before."""
+    duplicate_rows: tuple[int, ...] = ()
+    test_duplicates: int = 0
+    """Repeated rows of a given test file; they are kept."""
+    conflicts: int = 0
+    """Inputs that stand with more than one target; they are kept."""
+    conflict_samples: tuple[Conflict, ...] = ()
+    leaks: int = 0
+    """Rows left out because a given test or validation file holds a (near-)duplicate or a row of their group."""
+    leak_rows: tuple[int, ...] = ()
+    validation_leaks: int = 0
+    """Rows of a given validation file left out because the given test file holds a (near-)duplicate."""
+    near_duplicate_clusters: int = 0
+    """Clusters of several near-duplicate rows; each stays in one split."""
+    near_duplicates: int = 0
+    """Rows in these clusters."""
+    groups: int | None = None
+    """Groups in all splits; None when the task has none."""
+    warnings: tuple[str, ...] = ()
+    """What a reader should know, one sentence each."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Profile:
+        """The inverse of `to_json`; keys that this version does not know are left out."""
+        values = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
+        samples = values.pop("conflict_samples", ())
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        conflicts = tuple(Conflict(one["text"], tuple(one["targets"]), tuple(one["rows"])) for one in samples)
+        return cls(**{**values, **lists, "conflict_samples": conflicts})
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What cleaning and splitting found, before it is put into words."""
+
+    rows_read: int
+    incomplete: tuple[int, ...] = ()
+    incomplete_given: int = 0
+    """Incomplete rows left out of files given for the test or validation."""
+    duplicates: tuple[int, ...] = ()
+    test_duplicates: int = 0
+    conflicts: Sequence[Conflict] = ()
+    leaks: tuple[int, ...] = ()
+    validation_leaks: int = 0
+    cluster_sizes: Sequence[int] = ()
+    """Sizes of the clusters of several near-duplicates."""
+    templated: bool = False
+    """Likeness was given up: the inputs share most of their words."""
+
+
+def profile_of(task: Task, found: Findings) -> Profile:
+    """Describe the splits of `task` and what was found on the way to them."""
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    examples = [example for split in splits.values() for example in split]
+    targets = [example.target for example in examples]
+    classification = isinstance(task.spec.answer, Choices)
+    labels = {name: _counts(split, task) for name, split in splits.items()} if classification else {}
+    share = majority_share(targets) if classification else None
+    return Profile(
+        rows_read=found.rows_read,
+        rows_used=sum(example.source == "data" for example in examples),
+        rows={name: len(split) for name, split in splits.items()},
+        labels=labels,
+        majority_share=share,
+        lengths={
+            "input": _lengths([sum(map(len, example.inputs.values())) for example in examples]),
+            "target": _lengths([len(target) for target in targets]),
+        },
+        incomplete=len(found.incomplete) + found.incomplete_given,
+        incomplete_rows=found.incomplete[:MOST_ROWS_SHOWN],
+        duplicates=len(found.duplicates),
+        duplicate_rows=found.duplicates[:MOST_ROWS_SHOWN],
+        test_duplicates=found.test_duplicates,
+        conflicts=len(found.conflicts),
+        conflict_samples=tuple(found.conflicts[:MOST_CONFLICTS_SHOWN]),
+        leaks=len(found.leaks),
+        leak_rows=found.leaks[:MOST_ROWS_SHOWN],
+        validation_leaks=found.validation_leaks,
+        near_duplicate_clusters=len(found.cluster_sizes),
+        near_duplicates=sum(found.cluster_sizes),
+        groups=len({example.group for example in examples}) if task.spec.group else None,
+        warnings=(*_of_cleaning(found, classification), *_of_splits(labels, share, len(task.test))),
+    )
+
+
+def _of_cleaning(found: Findings, classification: bool) -> list[str]:
+    """Sentences on what was left out or looks wrong."""
+    dropped, repeated, leaked = found.incomplete, found.duplicates, found.leaks
+    left_out = len(dropped) + found.incomplete_given
+    conflicts = len(found.conflicts) if classification else 0
+    sentences = {
+        f"Left out: {_rows(left_out)} without an input, a target or a group.": left_out,
+        f"Left out: {_rows(len(repeated))} that only repeat an earlier row with the same target.": len(repeated),
+        f"Left out of training: {_rows(len(leaked))} that stand, as they are or nearly so, in a file given for "
+        "the test or validation, too.": len(leaked),
+        f"Left out of validation: {_rows(found.validation_leaks)} that stand, as they are or nearly so, in the "
+        "given test file, too.": found.validation_leaks,
+        f"Kept: {_rows(found.test_duplicates)} of the given test file that repeat an earlier row.": (
+            found.test_duplicates
+        ),
+        f"Kept: {_inputs(conflicts)} with conflicting labels{_sample(found.conflicts)}; no one can say which "
+        "label is right.": conflicts,
+        "The inputs share so many words that near-duplicates cannot be told apart; only equal inputs were kept on "
+        "one side of the splits.": found.templated,
+    }
+    return [sentence for sentence, applies in sentences.items() if applies]
+
+
+def _of_splits(labels: Mapping[str, Mapping[str, int]], share: float | None, test_rows: int) -> list[str]:
+    """Sentences on sizes and balance."""
+    sentences = []
+    if test_rows < FEW_TEST_ROWS:
+        sentences.append(f"The test has {_rows(test_rows)}: below {FEW_TEST_ROWS}, intervals are rough.")
+    test = labels.get("test", {})
+    few = [label for label, rows in test.items() if 0 < rows < FEW_ROWS_A_LABEL]
+    if few:
+        sentences.append(
+            f"In the test, {_named(few)} {'have' if len(few) > 1 else 'has'} fewer than {FEW_ROWS_A_LABEL} rows: "
+            "scores of single labels are rough."
+        )
+    for split, counts in labels.items():
+        absent = [label for label, rows in counts.items() if rows == 0]
+        if absent and sum(counts.values()):
+            sentences.append(f"No row of the {split} split has {_named(absent)}.")
+    if share is not None and share > IMBALANCED:
+        totals = Counter[str]()
+        for counts in labels.values():
+            totals.update(counts)
+        sentences.append(
+            f'{100 * share:.0f} % of the rows have the label "{totals.most_common(1)[0][0]}": accuracy says '
+            "little; prefer macro-F1 or MCC."
+        )
+    odd = sorted({label for counts in labels.values() for label in counts if label.casefold() in _MISSING_WORDS})
+    if odd:
+        sentences.append(f"The data have {_named(odd)}, which may stand for a missing target.")
+    return sentences
+
+
+def _counts(split: Dataset, task: Task) -> dict[str, int]:
+    counts = Counter(split.targets)
+    answer = task.spec.answer
+    return {label: counts[label] for label in answer.labels} if isinstance(answer, Choices) else {}
+
+
+def _lengths(sizes: list[int]) -> dict[str, float]:
+    ordered = sorted(sizes)
+    p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
+    return {"median": statistics.median(ordered), "p95": p95, "max": ordered[-1]}
+
+
+def _named(labels: Sequence[str]) -> str:
+    shown = ", ".join(f'"{label}"' for label in labels[:5])
+    more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+    return f"the label{'s' if len(labels) > 1 else ''} {shown}{more}"
+
+
+def _sample(conflicts: Sequence[Conflict]) -> str:
+    return f" (rows {', '.join(map(str, conflicts[0].rows[:5]))}, for example)" if conflicts else ""
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _inputs(count: int) -> str:
+    return f"{count:,} input{'' if count == 1 else 's'}"
