@@ -273,9 +273,7 @@ def data() -> list[Any]:
     return [catalog.data(name) for name in catalog.data_names()]
 
 
-def pull_model(
-    name: str, *, accept_terms: bool = False, on_progress: Callable[[str], None] | None = None
-) -> Path:
+def pull_model(name: str, *, accept_terms: bool = False, on_progress: Callable[[str], None] | None = None) -> Path:
     """Fetch a model of the catalog into the cache; its folder."""
     from tunewise import catalog
 

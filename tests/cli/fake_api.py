@@ -55,7 +55,9 @@ RECOMMENDATION = Recommendation(
 )
 SPEC = TaskSpec("classification", ("text",), Choices(("a", "b"), ("a", "b")), "Classify.", "accuracy")
 ROWS = Dataset((Example(0, {"text": "one"}, "a"),))
-TASK = Task(SPEC, ROWS, ROWS, ROWS, "tickets", {"target": "intent", "guessed": ["input", "target"]})
+TASK = Task(
+    SPEC, ROWS, ROWS, ROWS, "tickets", {"target": "intent", "guessed": {"input": ["text"], "target": "intent"}}
+)
 
 
 def study(folder: Path) -> types.SimpleNamespace:

@@ -10,6 +10,8 @@ import pytest
 import tunewise
 from tests.cli.fake_api import LEADERBOARD, RECOMMENDATION, FakeApi, run
 from tunewise.errors import CandidateError, DataError, WorkError
+from tunewise.reading import Profile
+from tunewise.reading.clean import Conflict
 from tunewise.settings import Settings, flag
 
 
@@ -196,13 +198,15 @@ class TestEndings:
 
 class TestPlan:
     PLAN = types.SimpleNamespace(
-        profile=types.SimpleNamespace(
-            to_json=lambda: {
-                "rows": 300,
-                "labels": {"a": 200, "b": 100},
-                "leaks": 0,
-                "notes": ["2 rows conflict."],
-            }
+        profile=Profile(
+            rows_read=320,
+            rows_used=300,
+            rows={"train": 180, "validation": 60, "test": 60},
+            labels={"train": {"a": 120, "b": 60}},
+            majority_share=2 / 3,
+            lengths={"input": {"median": 40.0, "p95": 77, "max": 1148}},
+            conflict_samples=(Conflict("hello", ("a", "b"), (3, 9)),),
+            warnings=("2 rows conflict.",),
         ),
         trials=[
             types.SimpleNamespace(
@@ -226,10 +230,12 @@ class TestPlan:
         assert result.exit_code == 0
         name, given, named = api.only_call()
         assert (name, given, named["target"], named["budget"]) == ("plan", ("tickets.csv",), "label", "10m")
-        assert "Rows: 300" in result.stdout
-        assert "Labels: a 200, b 100" in result.stdout
+        assert "Rows: 320 read; 180 for training, 60 for validation, 60 for the test." in result.stdout
+        assert "Training rows by label: a 120, b 60; the most frequent is 67 % of all rows." in result.stdout
+        assert "Input length in characters: median 40, 95 % below 77, longest 1,148." in result.stdout
+        assert 'Conflict: "hello" stands with a and b (rows 3, 9).' in result.stdout
         assert "- 2 rows conflict." in result.stdout
-        assert "Leaks" not in result.stdout
+        assert "Groups" not in result.stdout
         assert "Median prompt: 61" in result.stdout
         assert "lora-1  lora    learning_rate 0.0005, rank 16  1:15      2,310" in result.stdout
         assert "In all about 8:20 of 10:00" in result.stdout
@@ -277,6 +283,8 @@ class TestTheRest:
         assert run("models", "pull", "gemma", "--accept-terms").stdout == "cache/m\n"
         assert run("data", "pull", "trec").stdout == "cache/d.csv\n"
         model, data = api.calls
+        assert model[2].pop("on_progress") is not None
+        assert data[2].pop("on_progress") is not None
         assert model == ("pull_model", ("gemma",), {"accept_terms": True})
         assert data == ("pull_data", ("trec",), {})
 

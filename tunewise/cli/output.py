@@ -132,8 +132,13 @@ def reading_notes(task: Any) -> list[str]:
         f"Kind: {spec.kind}{f' with {len(labels)} labels' if labels else ''}. Metric: {spec.metric}.",
         f"Rows: {len(task.train):,} for training, {len(task.validation):,} for validation, "
         f"{len(task.test):,} for the test.",
-        *([f"Guessed: {', '.join(source['guessed'])}."] if source.get("guessed") else []),
+        *_guessed(source.get("guessed") or {}),
     ]
+
+
+def _guessed(guessed: Mapping[str, Any]) -> list[str]:
+    shown = [f"{name} {', '.join(v) if isinstance(v, list) else v}" for name, v in guessed.items()]
+    return [f"Guessed: {'; '.join(shown)}. Flags of these names say otherwise."] if shown else []
 
 
 def print_leaderboard(rows: Sequence[Mapping[str, Any]], pick: str) -> None:
@@ -211,31 +216,42 @@ def print_plan(plan: Any, data: str) -> None:
 
 
 def profile_notes(profile: Any) -> list[str]:
-    """What reading found, one line a finding; findings of nothing are left out."""
-    found = profile.to_json() if profile is not None else {}
-    return [line for name, value in found.items() for line in _finding(name, value)]
-
-
-def _finding(name: str, value: Any) -> list[str]:
-    if value in (None, 0, "", [], {}):
+    """What reading found, a line each; findings of nothing are left out."""
+    if profile is None:
         return []
-    if isinstance(value, Mapping):
-        if any(isinstance(inner, Mapping) for inner in value.values()):
-            return [line for key, inner in value.items() for line in _finding(f"{name} {key}", inner)]
-        shown = [f"{key} {_amount(amount)}" for key, amount in list(value.items())[:MOST_SHOWN]]
-        more = f" and {len(value) - MOST_SHOWN} more" if len(value) > MOST_SHOWN else ""
-        return [f"{_name(name)}: {', '.join(shown)}{more}"]
-    if isinstance(value, list):
-        if all(isinstance(inner, str) for inner in value) and any(" " in inner for inner in value):
-            return value
-        shown = [str(inner) for inner in value[:MOST_SHOWN]]
-        more = f" and {len(value) - MOST_SHOWN} more" if len(value) > MOST_SHOWN else ""
-        return [f"{_name(name)}: {', '.join(shown)}{more}"]
-    return [f"{_name(name)}: {_amount(value)}"]
+    rows, lengths = profile.rows, profile.lengths
+    notes = [
+        f"Rows: {profile.rows_read:,} read; {rows['train']:,} for training, {rows['validation']:,} for validation, "
+        f"{rows['test']:,} for the test."
+    ]
+    train = profile.labels.get("train", {})
+    if train:
+        shown = ", ".join(f"{label} {count:,}" for label, count in list(train.items())[:MOST_SHOWN])
+        more = f" and {len(train) - MOST_SHOWN} more" if len(train) > MOST_SHOWN else ""
+        share = (
+            f"; the most frequent is {100 * profile.majority_share:.0f} % of all rows"
+            if profile.majority_share
+            else ""
+        )
+        notes.append(f"Training rows by label: {shown}{more}{share}.")
+    for name, figure in lengths.items():
+        notes.append(
+            f"{name.capitalize()} length in characters: median {figure['median']:.0f}, 95 % below "
+            f"{figure['p95']:.0f}, longest {figure['max']:,.0f}."
+        )
+    if profile.groups:
+        notes.append(f"Groups: {profile.groups:,}; each stays in one split.")
+    if profile.near_duplicates:
+        notes.append(f"Near-duplicates: {profile.near_duplicates:,} rows; those alike stay in one split.")
+    notes += [_conflict(sample) for sample in profile.conflict_samples[:3]]
+    return [*notes, *profile.warnings]
 
 
-def _amount(value: Any) -> str:
-    return figures.short(value) if isinstance(value, int | float) else str(value)
+def _conflict(sample: Any) -> str:
+    text = sample.text if len(sample.text) <= 60 else sample.text[:57] + "…"
+    return (
+        f'Conflict: "{text}" stands with {" and ".join(sample.targets)} (rows {", ".join(map(str, sample.rows))}).'
+    )
 
 
 def _name(key: str) -> str:

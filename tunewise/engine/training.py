@@ -41,6 +41,8 @@ class Recipe:
     """Decoupled weight decay."""
     clip: float = 1.0
     """Largest norm of the whole gradient."""
+    average: float = 0.0
+    """Decay of the running mean of the weights over steps; 0 keeps none, and gives the last step's weights."""
     seed: int = 0
     """Decides the order of the examples."""
 
@@ -68,6 +70,7 @@ class Training:
             name: tensor.detach().to(model.device, torch.float32, copy=True)
             for name, tensor in start.tensors.items()
         }
+        self._means: dict[str, Tensor] = {}
         # One fused update over hundreds of small tensors, instead of a dozen small operations on each.
         self._optimizer = torch.optim.AdamW(
             list(self._masters.values()),
@@ -102,9 +105,10 @@ class Training:
             yield report
 
     def weights(self) -> Weights:
-        """What has been learned so far, in the dtype that the network computes in, as a copy."""
+        """What has been learned so far (its running mean, where one is kept), in the network's dtype, as a copy."""
         dtype = torch.float32 if self._kind == "soft-prompt" else self.model.dtype
-        tensors = {name: master.detach().to(dtype, copy=True) for name, master in self._masters.items()}
+        learned = self._means or self._masters
+        tensors = {name: tensor.detach().to(dtype, copy=True) for name, tensor in learned.items()}
         return Weights(self._kind, tensors, self._settings)
 
     def state(self) -> dict[str, Any]:
@@ -112,6 +116,8 @@ class Training:
         tensors: dict[str, Tensor] = {}
         for name, master in self._masters.items():
             tensors[f"master.{name}"] = master
+            if name in self._means:
+                tensors[f"mean.{name}"] = self._means[name]
             moments = self._optimizer.state.get(master)
             if moments:
                 tensors[f"first.{name}"] = moments["exp_avg"]
@@ -124,6 +130,8 @@ class Training:
         tensors = state["tensors"]
         for name, master in self._masters.items():
             master.copy_(tensors[f"master.{name}"])
+            if f"mean.{name}" in tensors:
+                self._means[name] = tensors[f"mean.{name}"].to(master.device, copy=True)
             if f"first.{name}" in tensors:
                 self._optimizer.state[master] = {
                     "step": torch.tensor(float(self.step)),
@@ -159,10 +167,20 @@ class Training:
         self._optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             torch._foreach_copy_(list(live.values()), list(self._masters.values()))
+            self._average()
         self.model.count(
             f"train-{self._kind}", tokens=tally.tokens, context=tally.context, projected=tally.projected
         )
         return StepReport(step, float(loss.detach()))
+
+    def _average(self) -> None:
+        """Move the running mean towards the weights of this step; it starts as those of the first."""
+        if not self.recipe.average:
+            return
+        if not self._means:
+            self._means = {name: master.clone() for name, master in self._masters.items()}
+        for name, master in self._masters.items():
+            self._means[name].lerp_(master, 1 - self.recipe.average)
 
     @contextmanager
     def _learning(self, live: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:

@@ -22,5 +22,6 @@ class PromptThenLora(Lora):
 
     @classmethod
     def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
-        """LoRA's; the study tries the rate first that did best for LoRA itself."""
-        return super().search_space(spec, model, n_train)
+        """LoRA's, one pass shorter; the study takes the rate that did best for LoRA itself."""
+        space = super().search_space(spec, model, n_train)
+        return {**space, "epochs": [max(2, space["epochs"][0] - 1)]}

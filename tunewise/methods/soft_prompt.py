@@ -1,6 +1,7 @@
 """Prompt tuning (Lester et al. 2021): learned embeddings before the prompt, started from the instruction's text.
 
-The rate decides whether it works at all: far larger than for weights, and for several epochs.
+The rate decides whether it works at all: far larger than for weights, and for several epochs. At such rates single
+steps swing; a study therefore makes its candidates of a running mean over steps (Polyak & Juditsky 1992).
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from tunewise.adapted import AdaptedModel, ModelRef, Predictor, loaded
 from tunewise.methods.base import SearchSpace, Trial
 from tunewise.methods.tuning import tune
 from tunewise.task import Choices, Dataset, TaskSpec
+
+AVERAGE = 0.9
+"""Decay of the running mean that a study uses; docs/LOG.md has what it is worth, here and elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class SoftPrompt:
     """Passes over the training rows, at most."""
     batch_size: int = 8
     """Examples a step."""
+    average: float = 0.0
+    """Decay of the running mean over steps that candidates are made of; 0 takes the last step as it is."""
 
     @classmethod
     def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
@@ -45,6 +51,7 @@ class SoftPrompt:
         return {
             "learning_rate": [2e-2, 1e-2],
             "batch_size": [8],
+            "average": [AVERAGE],
             "epochs": [8 if n_train >= 200 else 16],
         }
 
@@ -65,5 +72,5 @@ class SoftPrompt:
             module = model.network.get_input_embeddings()
             embeddings = module(torch.tensor(ids, device=model.device)).float()
         weights = Weights("soft-prompt", {SOFT_PROMPT: embeddings})
-        recipe = Recipe(self.learning_rate, self.batch_size, seed=trial.seed)
+        recipe = Recipe(self.learning_rate, self.batch_size, average=self.average, seed=trial.seed)
         return tune(start, weights, train, recipe, self.epochs, trial)

@@ -323,17 +323,17 @@ Cut = Callable[[Sequence[Ladder]], list[Ladder] | None]
 
 
 def _fewer_rates(ladders: Sequence[Ladder], price: Price, least: int) -> list[Ladder] | None:
-    """Drop the last rate of the ladder with the most rates, of equals the dearest; keep `least` of each."""
+    """Drop the last rate of the ladder with the most rates, of equals the later method; keep `least` of each."""
     several = [ladder for ladder in ladders if len(ladder.rates) > least]
     if not several:
         return None
-    widest = max(several, key=lambda ladder: (len(ladder.rates), price(ladder)))
+    widest = max(several, key=lambda a: (len(a.rates), a.method.order, price(a)))
     return [replace(a, rates=a.rates[:-1]) if a is widest else a for a in ladders]
 
 
 def _fewer_epochs(ladders: Sequence[Ladder], price: Price, full: Mapping[str, int]) -> list[Ladder] | None:
-    """Take a pass off the dearest ladder, down to half of its `full` number, and never below two."""
-    several = [a for a in ladders if a.epochs > max(2, math.ceil(full.get(a.method.name, 0) / 2))]
+    """Take a pass off the dearest ladder, down to 3/4 of its `full` number, and never below two."""
+    several = [a for a in ladders if a.epochs > max(2, math.ceil(full.get(a.method.name, 0) * 0.75))]
     if not several:
         return None
     dearest = max(several, key=price)
