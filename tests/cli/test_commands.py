@@ -101,7 +101,7 @@ class TestCompare:
         assert "shown to lose less than 2 points to every other finalist." in text
         for sentence in (*RECOMMENDATION.reasons, *RECOMMENDATION.warnings, *RECOMMENDATION.next_commands):
             assert sentence in text
-        assert "Guessed: input, target." in text
+        assert "Guessed: input text; target intent." in text
         assert "Input: text. Target: intent." in text
         assert "Report: runs/tickets/report.html" in text
 

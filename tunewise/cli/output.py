@@ -221,8 +221,8 @@ def profile_notes(profile: Any) -> list[str]:
         return []
     rows, lengths = profile.rows, profile.lengths
     notes = [
-        f"Rows: {profile.rows_read:,} read; {rows['train']:,} for training, {rows['validation']:,} for validation, "
-        f"{rows['test']:,} for the test."
+        f"Rows: {profile.rows_read:,} read; {rows['train']:,} for training, "
+        f"{rows['validation']:,} for validation, {rows['test']:,} for the test."
     ]
     train = profile.labels.get("train", {})
     if train:

@@ -105,7 +105,7 @@ class Training:
             yield report
 
     def weights(self) -> Weights:
-        """What has been learned so far (its running mean, where one is kept), in the network's dtype, as a copy."""
+        """What has been learned so far, or its running mean where one is kept; a copy in the network's dtype."""
         dtype = torch.float32 if self._kind == "soft-prompt" else self.model.dtype
         learned = self._means or self._masters
         tensors = {name: tensor.detach().to(dtype, copy=True) for name, tensor in learned.items()}
