@@ -290,7 +290,17 @@ def _trial(clock: _Clock, made: Made, number: int, rate: float | None, rng: rand
             value = made.skill * (1 - math.exp(-step / 1.7 / number)) + rng.gauss(0, 0.008)
         best = step == steps
         spent = {"work": 1e12 * step, "seconds": 1.9}
-        clock.write("reported", name, part / steps, step=6 * step, value=value, log_loss=1.1, best=best, **spent)
+        clock.write(
+            "reported",
+            name,
+            part / steps,
+            step=6 * step,
+            epoch=float(step),
+            value=value,
+            log_loss=1.1,
+            best=best,
+            **spent,
+        )
     if number == 1:
         clock.write(
             "finished", name, 0.1, step=6 * steps, value=value, work=1e12, seconds=part, peak_rss_mb=1830.0

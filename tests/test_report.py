@@ -447,12 +447,12 @@ def test_building_twice_gives_the_same_page(run: Path) -> None:
 def test_a_trial_continued_after_a_kill_is_one_line() -> None:
     events: list[dict[str, Any]] = [
         {"event": "started", "elapsed": 1, "method": "lora"},
-        {"event": "reported", "elapsed": 5, "step": 6, "value": 0.4, "seconds": 4},
+        {"event": "reported", "elapsed": 5, "step": 6, "epoch": 1.0, "value": 0.4, "seconds": 4},
         {"event": "started", "elapsed": 9, "method": "lora"},
-        {"event": "reported", "elapsed": 12, "step": 6, "value": 0.5, "seconds": 3},
+        {"event": "reported", "elapsed": 12, "step": 6, "epoch": 1.0, "value": 0.5, "seconds": 3},
         {"event": "paused", "elapsed": 13, "step": 6, "value": 0.5},
         {"event": "continued", "elapsed": 18, "method": "lora", "stage": "full run"},
-        {"event": "reported", "elapsed": 20, "step": 12, "value": 0.7, "seconds": 8},
+        {"event": "reported", "elapsed": 20, "step": 12, "epoch": 1.0, "value": 0.7, "seconds": 8},
         {"event": "something new", "elapsed": 21},
     ]
     (trial,), _ = fold(Fields("trials.jsonl", {"trial": "lora-1", **event}) for event in events)

@@ -37,6 +37,11 @@ class Choices:
         """The spelling of `label` shown to the model."""
         return self.words[self.labels.index(label)]
 
+    def name(self, label: str) -> str:
+        """`label` for people: with its word beside it, where the data hold a code."""
+        word = self.word(label)
+        return label if word == label else f"{label} ({word})"
+
 
 @dataclass(frozen=True)
 class Text:

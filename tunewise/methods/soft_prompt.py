@@ -26,7 +26,7 @@ class SoftPrompt:
     family: ClassVar[str] = "prompt tuning"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     starts_from: ClassVar[str | None] = None
-    order: ClassVar[int] = 0
+    order: ClassVar[int] = 1
     work: ClassVar[str | None] = "train-soft-prompt"
 
     learning_rate: float = 2e-2

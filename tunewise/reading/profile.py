@@ -132,7 +132,10 @@ def profile_of(task: Task, found: Findings) -> Profile:
         near_duplicate_clusters=len(found.cluster_sizes),
         near_duplicates=sum(found.cluster_sizes),
         groups=len({example.group for example in examples}) if task.spec.group else None,
-        warnings=(*_of_cleaning(found, classification), *_of_splits(labels, share, len(task.test))),
+        warnings=(
+            *_of_cleaning(found, classification),
+            *_of_splits(_readable(labels, task), share, len(task.test)),
+        ),
     )
 
 
@@ -193,6 +196,14 @@ def _counts(split: Dataset, task: Task) -> dict[str, int]:
     counts = Counter(split.targets)
     answer = task.spec.answer
     return {label: counts[label] for label in answer.labels} if isinstance(answer, Choices) else {}
+
+
+def _readable(labels: Mapping[str, Mapping[str, int]], task: Task) -> dict[str, dict[str, int]]:
+    """`labels` under the names that people know them by."""
+    answer = task.spec.answer
+    if not isinstance(answer, Choices):
+        return {}
+    return {split: {answer.name(label): n for label, n in counts.items()} for split, counts in labels.items()}
 
 
 def _lengths(sizes: list[int]) -> dict[str, float]:

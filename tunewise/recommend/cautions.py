@@ -89,6 +89,8 @@ def _overfitting(evidence: Evidence, findings: Findings, pick: Entry) -> Iterato
 
 
 def _rough(evidence: Evidence) -> Iterator[str]:
+    if evidence.profile:  # reading has said so, of the same rows
+        return
     n = len(evidence.targets)
     if n < ROUGH_ROWS:
         yield f"Intervals are rough: {counted(n, 'test row')}, fewer than {ROUGH_ROWS}."
@@ -104,7 +106,7 @@ def _rough(evidence: Evidence) -> Iterator[str]:
 
 
 def _imbalance(evidence: Evidence) -> Iterator[str]:
-    if evidence.spec.kind != "classification":
+    if evidence.spec.kind != "classification" or evidence.profile:
         return
     (label, most), *rest = Counter(evidence.targets).most_common()
     share = most / len(evidence.targets)

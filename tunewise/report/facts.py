@@ -176,7 +176,11 @@ def _lengths(value: Any) -> tuple[Table, ...]:
     rows = tuple(
         (str(name), *(plain(_number(row.get(column))) for column in columns)) for name, row in flat.items()
     )
-    return (Table("Lengths", ("", *(column.replace("_", " ") for column in columns)), rows),) if columns else ()
+    return (
+        (Table("Lengths in characters", ("", *(column.replace("_", " ") for column in columns)), rows),)
+        if columns
+        else ()
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -94,7 +94,8 @@ def _trial(name: str, events: list[Fields]) -> Trial:
         last_step=max((point.step for point in curve), default=None),
         seconds=measured[-1] if measured else sum(end - start for start, end in spans) or None,
         reason=": ".join(part for part in (end.text("error"), end.text("reason")) if part),
-        curve=curve,
+        # Steps of a method that does not train are alternatives in a row: a line through them would say nothing.
+        curve=_curve([report for report in reports if report.number("epoch") is not None]),
         test_score=tested[-1].number("score") if tested else None,
         spans=spans,
     )

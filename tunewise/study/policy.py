@@ -132,7 +132,7 @@ class Race:
         self._prompts(prompts)
         tuned = [m for m in self.methods if m.work and m.work.startswith("train")]
         ladders = self._fit_in([self._ladder(m) for m in tuned])
-        # The most promising first: one tuned trial finishes before breadth is spent elsewhere.
+        # Low orders first: one tuned trial finishes before breadth is spent elsewhere.
         for ladder in sorted(ladders, key=lambda item: (item.method.starts_from is not None, item.method.order)):
             self._climb(ladder)
         self._spend_the_rest(ladders)
