@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tunewise.engine.model import LanguageModel
     from tunewise.engine.scoring import LabelScores
 
+BATCH_ROWS = 128
+"""Training inputs that batch calibration looks at, without their labels."""
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Inputs without content, as Zhao et al. 2021 use them."""
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tunewise.adapted import AdaptedModel, ModelRef, Predictor
+from tunewise.adapted import BATCH_ROWS, AdaptedModel, ModelRef, Predictor
 from tunewise.methods.base import SearchSpace, Trial, Verdict
 from tunewise.task import Choices, Dataset, TaskSpec
 
 CALIBRATIONS = ("none", "length", "contextual", "pmi", "batch")
-BATCH_ROWS = 128
-"""Training inputs that batch calibration looks at, without their labels."""
 
 
 @dataclass(frozen=True)

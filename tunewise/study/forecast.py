@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tunewise.adapted import AdaptedModel
+from tunewise.adapted import BATCH_ROWS, AdaptedModel
 from tunewise.cost import ModelShape, flop
 from tunewise.engine.forward import common_prefix
 from tunewise.engine.scoring import LabelTrie, close_labels
@@ -105,6 +105,11 @@ class Forecaster:
         made = self._work("generate", tokens + new, prefix + t.suffix, new)
         scored = self._work("score", tokens + rows * t.answer, prefix + t.suffix, rows * t.answer)
         return made + scored
+
+    def prompt_trial(self, demonstrations: int) -> float:
+        """Work of one prompt with its calibrations: validation rows, and training inputs for the batch bias."""
+        biased = min(BATCH_ROWS, self.n_train) if self.text_tokens is None else 0
+        return self.evaluation(self.n_validation + biased, demonstrations)
 
     def epoch(self, kind: str, batch_size: int, demonstrations: int = 0) -> float:
         """Work of one pass over the training rows, checked once on validation."""

@@ -7,7 +7,7 @@ through the same decisions.
 1. Baselines and zero-shot always.
 2. Prompts with demonstrations, for at most a fifth of the work.
 3. Tuned methods: every rate up to a rung, the best rate (by validation log-loss) to the end. Breadth is cut
-   before anything starts, until the forecast fits; what cannot fit is said, not squeezed.
+   before anything starts, until the forecast fits (`ladders`); what cannot fit is said, not squeezed.
 4. Chains, through the best prompt and at the best rate found.
 5. Work left over goes to the next rate of the leading method.
 """
@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from tunewise.study.forecast import Forecaster
+from tunewise.study.ladders import Ladder, fit_in
 from tunewise.task import TaskSpec
 
 PROMPT_SHARE = 0.20
-RUNG_SHARE = 0.25
-"""A rung is this share of the full number of passes."""
 RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
 
@@ -71,26 +70,6 @@ class Allowance:
     trials: int | None
 
 
-@dataclass(frozen=True)
-class Ladder:
-    """A tuned method with the rates that it will try."""
-
-    method: Any
-    rates: tuple[float, ...]
-    epochs: int
-    fixed: Mapping[str, Any]
-    """Hyper-parameters other than rate and epochs."""
-
-    @property
-    def rung(self) -> int:
-        """Passes after which the rates are compared."""
-        return max(1, round(self.epochs * RUNG_SHARE))
-
-    def parameters(self, rate: float) -> dict[str, Any]:
-        """The hyper-parameters of one of its trials."""
-        return {"learning_rate": rate, "epochs": self.epochs, **self.fixed}
-
-
 class Runner(Protocol):
     """Does, repeats or forecasts what the race asks for."""
 
@@ -131,7 +110,7 @@ class Race:
                 self._simple(method, {}, "baseline")
         self._prompts(prompts)
         tuned = [m for m in self.methods if m.work and m.work.startswith("train")]
-        ladders = self._fit_in([self._ladder(m) for m in tuned])
+        ladders = fit_in([self._ladder(m) for m in tuned], self._price, self._fits, self.runner.say)
         # Low orders first: one tuned trial finishes before breadth is spent elsewhere.
         for ladder in sorted(ladders, key=lambda item: (item.method.starts_from is not None, item.method.order)):
             self._climb(ladder)
@@ -151,12 +130,15 @@ class Race:
         for method in methods:
             space = method.search_space(self.spec, self.model, self.forecaster.n_train)
             for number, parameters in enumerate(_grid(space)):
-                work = self.forecaster.evaluation(self.forecaster.n_validation, parameters.get("shots", 0))
-                first = number == 0
-                too_much = limit is not None and self.spent + work > limit and not first
-                if too_much or (work > self._left() and method.order > 0) or self._trials_left() < 1:
+                work = self.forecaster.prompt_trial(parameters.get("shots", 0))
+                if work > self._left() or self._trials_left() < 1:
                     self.runner.say(
-                        f"{method.name}: stopped after {number} of its prompts, to leave work for tuning."
+                        f"{method.name}: ended after {number} of its prompts, the budget holds no more."
+                    )
+                    break
+                if number and limit is not None and self.spent + work > limit:
+                    self.runner.say(
+                        f"{method.name}: ended after {number} of its prompts, to leave work for tuning."
                     )
                     break
                 self._simple(method, parameters, "prompt", work)
@@ -164,28 +146,10 @@ class Race:
     def _ladder(self, method: Any) -> Ladder:
         space = dict(method.search_space(self.spec, self.model, self.forecaster.n_train))
         rates = tuple(space.pop("learning_rate"))
+        if method.starts_from is not None:  # a chain goes at the rate that did best for its plain method
+            rates = rates[:1]
         epochs = int(space.pop("epochs")[0])
         return Ladder(method, rates, epochs, {name: values[0] for name, values in space.items()})
-
-    def _fit_in(self, ladders: Sequence[Ladder]) -> list[Ladder]:
-        """Cut breadth, then length, then methods, until the forecast fits what is left."""
-        # A chain goes at the rate that did best for its plain method: one rate is enough.
-        full = {ladder.method.name: ladder.epochs for ladder in ladders}
-        chosen = [replace(a, rates=a.rates[:1]) if a.method.starts_from else a for a in ladders]
-        cuts: tuple[Cut, ...] = (
-            lambda ladders: _fewer_rates(ladders, self._price, least=2),
-            lambda ladders: _fewer_epochs(ladders, self._price, full),
-            lambda ladders: _fewer_rates(ladders, self._price, least=1),
-            lambda ladders: _fewer_epochs(ladders, self._price, {}),
-            self._fewer_methods,
-        )
-        for cut in cuts:
-            while not self._fits(chosen):
-                shorter = cut(chosen)
-                if shorter is None:
-                    break
-                chosen = shorter
-        return chosen if self._fits(chosen) else []
 
     def _fits(self, ladders: Sequence[Ladder]) -> bool:
         trials = sum(len(ladder.rates) for ladder in ladders)
@@ -202,13 +166,6 @@ class Race:
             return 0
         best = self.best_of(method.starts_from)
         return int(self.made[best.trial].get("shots", 0)) if best else 0
-
-    def _fewer_methods(self, ladders: Sequence[Ladder]) -> list[Ladder] | None:
-        if not ladders:
-            return None
-        dropped = max(ladders, key=lambda a: (a.method.order, self._price(a)))
-        self.runner.say(f"{dropped.method.name}: left out, its shortest trial does not fit the budget.")
-        return [ladder for ladder in ladders if ladder is not dropped]
 
     def _climb(self, ladder: Ladder) -> None:
         """Every rate to the rung, then the best rate to the end."""
@@ -316,25 +273,3 @@ def _grid(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """All combinations, the first values of all hyper-parameters first; one empty one for an empty space."""
     for values in itertools.product(*space.values()):
         yield dict(zip(space, values, strict=True))
-
-
-Price = Callable[[Ladder], float]
-Cut = Callable[[Sequence[Ladder]], list[Ladder] | None]
-
-
-def _fewer_rates(ladders: Sequence[Ladder], price: Price, least: int) -> list[Ladder] | None:
-    """Drop the last rate of the ladder with the most rates, of equals the later method; keep `least` of each."""
-    several = [ladder for ladder in ladders if len(ladder.rates) > least]
-    if not several:
-        return None
-    widest = max(several, key=lambda a: (len(a.rates), a.method.order, price(a)))
-    return [replace(a, rates=a.rates[:-1]) if a is widest else a for a in ladders]
-
-
-def _fewer_epochs(ladders: Sequence[Ladder], price: Price, full: Mapping[str, int]) -> list[Ladder] | None:
-    """Take a pass off the dearest ladder, down to 3/4 of its `full` number, and never below two."""
-    several = [a for a in ladders if a.epochs > max(2, math.ceil(full.get(a.method.name, 0) * 0.75))]
-    if not several:
-        return None
-    dearest = max(several, key=price)
-    return [replace(a, epochs=a.epochs - 1) if a is dearest else a for a in ladders]
