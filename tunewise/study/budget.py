@@ -32,8 +32,8 @@ class Terms:
     """What is left of it for the race, the test and the report put aside."""
     test_work: float
     """Forecast of the one test of all finalists."""
-    deadline: float | None
-    """Seconds after which the clock ends the search."""
+    kept_seconds: float
+    """Forecast of what follows the search: the test, and saving; 0 where the budget is not in time."""
 
     @property
     def seconds(self) -> float | None:
@@ -67,7 +67,7 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
                 f"a budget of {budget.text} cannot hold the {len(required)} baselines "
                 f"({', '.join(m.name for m in required)}); give at least {len(required)}trials."
             )
-        return Terms(budget, None, Allowance(None, int(budget.limit)), test_work, None)
+        return Terms(budget, None, Allowance(None, int(budget.limit)), test_work, 0.0)
     least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
     least += sum(forecaster.evaluation(forecaster.n_validation + forecaster.n_test) for m in required if m.work)
     if budget.unit == "flop":
@@ -82,10 +82,8 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
             f"their test; that takes about {_amount(least, budget, forecaster)}."
         )
     room = max(least - saving, limit * (1 - RESERVE_SHARE) - TEST_MARGIN * test_work - saving)
-    deadline = None
-    if budget.unit == "seconds":
-        deadline = max(0.0, budget.limit - forecaster.seconds(TEST_MARGIN * test_work + saving))
-    return Terms(budget, limit, Allowance(room, None), test_work, deadline)
+    kept = forecaster.seconds(TEST_MARGIN * test_work + saving) if budget.unit == "seconds" else 0.0
+    return Terms(budget, limit, Allowance(room, None), test_work, kept)
 
 
 def _amount(work: float, budget: Budget, forecaster: Forecaster) -> str:

@@ -164,8 +164,8 @@ class Contest:
             journal=self.journal,
             forecaster=ground.forecaster,
             past=self.past,
-            deadline=ground.terms.deadline,
             budget_seconds=ground.terms.seconds,
+            kept_seconds=ground.terms.kept_seconds,
             model_name=self.request.model,
         )
         self._phase("searching")

@@ -204,28 +204,23 @@ class Race:
         return float(self.made[best.trial]["learning_rate"]) if best else None
 
     def _spend_the_rest(self, ladders: Sequence[Ladder]) -> None:
-        """The next rate of the leading tuned method, while a whole trial still fits."""
-        for _ in range(10):
-            leading = max(
-                (
-                    ladder
-                    for ladder in ladders
-                    if self.best_of(ladder.method.name) and not ladder.method.starts_from
-                ),
-                key=lambda ladder: _by_score(self.best_of(ladder.method.name)),
-                default=None,
-            )
-            if leading is None:
+        """The next rates of the leading tuned method, as long as a whole trial fits."""
+        names = {ladder.method.name for ladder in ladders if ladder.method.starts_from is None}
+        leading = max(filter(None, map(self.best_of, sorted(names))), key=_by_score, default=None)
+        if leading is None:
+            return
+        name = _method(leading.trial)
+        ladder = next(ladder for ladder in ladders if ladder.method.name == name)
+        tried = {made.get("learning_rate") for trial, made in self.made.items() if _method(trial) == name}
+        for rate in self._ladder(ladder.method).rates:
+            one = replace(ladder, rates=(rate,))
+            if rate in tried:
+                continue
+            if not self._fits([one]):
                 return
-            tried = {
-                p.get("learning_rate") for trial, p in self.made.items() if _method(trial) == leading.method.name
-            }
-            rates = [rate for rate in self._ladder(leading.method).rates if rate not in tried]
-            one = replace(leading, rates=tuple(rates[:1]))
-            if not rates or not self._fits([one]):
+            proposal = self._proposal(ladder.method, ladder.parameters(rate), "next rate", None)
+            if self._do(replace(proposal, forecast_work=self._price(one))).status == "out_of_budget":
                 return
-            proposal = self._proposal(leading.method, leading.parameters(rates[0]), "next rate", None)
-            self._do(replace(proposal, forecast_work=self._price(one)))
 
     def _simple(self, method: Any, parameters: Mapping[str, Any], stage: str, work: float = 0.0) -> None:
         forecast = work + self._overhead(method)

@@ -24,6 +24,10 @@ from tunewise.study.policy import Outcome, Proposal
 from tunewise.study.trials import Checked, MeteredTrial, peak_rss_mb
 from tunewise.task import Task
 
+LEAST_DONE_SECONDS = 20.0
+"""Counted work below which nothing is concluded about the speed of the machine."""
+MOST_SLOWDOWN = 4.0
+
 
 @dataclass
 class Worker:
@@ -37,13 +41,16 @@ class Worker:
     forecaster: Forecaster
     past: list[Event]
     """Events that earlier processes recorded."""
-    deadline: float | None
-    """Seconds after which no trial goes on; None when the budget is not in time."""
     budget_seconds: float | None = None
+    """The budget, where it is in time."""
+    kept_seconds: float = 0.0
+    """Of the budget, what the test and the report are forecast to take."""
     model_name: str = ""
     stopped_by_clock: bool = False
     _best: dict[str, tuple[float, float]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
+    _current: tuple[str, MeteredTrial, float] | None = None
+    """The trial that runs: its name, itself, and the work it had done before it was paused."""
 
     def __post_init__(self) -> None:
         self._recorded: dict[str, list[Event]] = {}
@@ -102,6 +109,7 @@ class Worker:
         forget_scores()
         before = self._before(proposal)
         trial = self._trial(proposal, before)
+        self._current = (proposal.trial, trial, before.get("work") or 0.0)
         self._write_start(proposal, continued=bool(before))
         begun = time.perf_counter()
         try:
@@ -281,7 +289,13 @@ class Worker:
         )
 
     def _clock_has_stopped(self) -> bool:
-        if self.deadline is not None and not self.stopped_by_clock and self.journal.elapsed > self.deadline:
+        if self.budget_seconds is None or self.stopped_by_clock:
+            return self.stopped_by_clock
+        elapsed = self.journal.elapsed
+        # What is still to come will be as slow as what was done: the machine may be busy with something else.
+        done = self.forecaster.seconds(self._work_done())
+        slowdown = min(MOST_SLOWDOWN, max(1.0, elapsed / max(done, LEAST_DONE_SECONDS)))
+        if elapsed + slowdown * self.kept_seconds > self.budget_seconds:
             self.stopped_by_clock = True
             text = (
                 "The clock stopped the search: the work took longer than this machine's measured rates said. "
@@ -290,6 +304,17 @@ class Worker:
             self._said.add(text)
             self.journal.write("message", None, text=text, hard_stop=True)
         return self.stopped_by_clock
+
+    def _work_done(self) -> float:
+        """Work counted so far in all trials, the running one included."""
+        done = {
+            trial: max((event.get("work") or 0.0 for event in events), default=0.0)
+            for trial, events in self._recorded.items()
+        }
+        if self._current is not None:
+            name, trial, before = self._current
+            done[name] = max(done.get(name, 0.0), before + trial.work)
+        return sum(done.values())
 
     def _write_start(self, proposal: Proposal, *, continued: bool) -> None:
         work = proposal.forecast_work
