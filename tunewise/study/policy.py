@@ -109,12 +109,16 @@ class Race:
             if method.family == "baseline":
                 self._simple(method, {}, "baseline")
         self._prompts(prompts)
-        tuned = [m for m in self.methods if m.work and m.work.startswith("train")]
-        ladders = fit_in([self._ladder(m) for m in tuned], self._price, self._fits, self.runner.say)
-        # Low orders first: one tuned trial finishes before breadth is spent elsewhere.
-        for ladder in sorted(ladders, key=lambda item: (item.method.starts_from is not None, item.method.order)):
+        waiting = [m for m in self.methods if m.work and m.work.startswith("train")]
+        climbed = []
+        # What is left is shared out anew before each: forecasts are not what trials then cost.
+        while ladders := fit_in([self._ladder(m) for m in waiting], self._price, self._fits, self.runner.say):
+            # The readiest to give up goes last: one tuned trial finishes before breadth is spent elsewhere.
+            ladder = min(ladders, key=lambda one: one.standing)
             self._climb(ladder)
-        self._spend_the_rest(ladders)
+            climbed.append(ladder)
+            waiting = [one.method for one in ladders if one is not ladder]
+        self._spend_the_rest(climbed)
 
     def best_of(self, method: str) -> Outcome | None:
         """The finished trial of `method` with the highest validation score."""
@@ -238,7 +242,7 @@ class Race:
         # Twice its forecast at most: a trial that was forecast too low must not eat what others were promised.
         limit = None
         if self.allowance.work is not None:
-            room = max(proposal.forecast_work, min(2 * proposal.forecast_work, self._left()))
+            room = min(2 * proposal.forecast_work, max(0.0, self._left()))
             limit = (before.work if before else 0.0) + room
         outcome = self.runner.run(replace(proposal, work_limit=limit))
         self.spent += outcome.work - (before.work if before else 0.0)

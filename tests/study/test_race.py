@@ -1,0 +1,150 @@
+"""The race without a model: what it asks for, what it gives up, and that it stays inside its allowance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewise.cost import KINDS, ModelShape
+from tunewise.errors import BudgetError
+from tunewise.methods import registered
+from tunewise.settings import Budget
+from tunewise.study.budget import settle
+from tunewise.study.forecast import Forecaster, TokenStatistics
+from tunewise.study.ladders import Ladder, fit_in
+from tunewise.study.policy import Allowance, Outcome, Proposal, Race
+from tunewise.task import Choices, TaskSpec
+
+SPEC = TaskSpec("classification", ("text",), Choices(("a", "b"), ("a", "b")), "Say.", "accuracy")
+SHAPE = ModelShape(30, 576, 1536, 9, 3, 64, 49152)
+TOKENS = TokenStatistics(prefix=50, suffix=20.0, answer=2.0, nodes=2, turn=25.0, longest=90, median=70.0)
+FORECASTER = Forecaster(SHAPE, TOKENS, dict.fromkeys(KINDS, 3e11), 256, 200, 500, None)
+METHODS = list(registered().values())
+
+
+@dataclass
+class Pretending:
+    """Every trial costs `factor` times its forecast; its log-loss comes from a table of rates."""
+
+    factor: float = 1.0
+    losses: dict[float, float] = field(default_factory=dict)
+    asked: list[Proposal] = field(default_factory=list)
+    pruned: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    work: dict[str, float] = field(default_factory=dict)
+
+    def run(self, proposal: Proposal) -> Outcome:
+        self.asked.append(proposal)
+        work = self.work.get(proposal.trial, 0.0) + self.factor * proposal.forecast_work
+        if proposal.work_limit is not None:
+            work = min(work, max(proposal.work_limit, self.work.get(proposal.trial, 0.0)))
+        self.work[proposal.trial] = work
+        loss = self.losses.get(proposal.parameters.get("learning_rate", 0.0), 1.0)
+        status = "finished" if proposal.until is None else "paused"
+        return Outcome(proposal.trial, status, 1 / (1 + loss), loss, work)
+
+    def prune(self, trial: str, reason: str) -> None:
+        self.pruned.append(trial)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def go(runner: Pretending, allowance: Allowance) -> Race:
+    race = Race(SPEC, None, METHODS, FORECASTER, allowance, runner)
+    race.go()
+    return race
+
+
+def test_with_room_every_method_runs_and_the_best_rate_goes_on() -> None:
+    runner = Pretending(losses={5e-4: 0.2, 1e-3: 0.5, 2e-3: 0.9})
+    go(runner, Allowance(None, None))
+    assert {p.method.name for p in runner.asked} == set(registered())
+    full_runs = [p for p in runner.asked if p.method.name == "lora" and p.until is None]
+    assert [p.parameters["learning_rate"] for p in full_runs] == [5e-4]
+    chain = next(p for p in runner.asked if p.method.name == "prompt-then-lora")
+    assert chain.parameters["learning_rate"] == 5e-4
+    assert chain.start_from is not None
+    assert chain.start_from.startswith("few-shot-")
+    assert {"lora-1", "lora-3"} <= set(runner.pruned)
+
+
+@given(seconds=st.floats(20, 3000), factor=st.floats(0.3, 3.0))
+def test_the_allowance_is_kept_whatever_trials_cost(seconds: float, factor: float) -> None:
+    allowance = seconds * 3e11
+    runner = Pretending(factor)
+    race = go(runner, Allowance(allowance, None))
+    # One trial may overrun: nothing smaller can be stopped.
+    most = max(p.forecast_work for p in runner.asked)
+    assert race.spent <= allowance + most + 1e-3 * allowance
+    assert race.spent == pytest.approx(sum(runner.work.values()))
+
+
+@given(trials=st.integers(3, 60))
+def test_a_budget_in_trials_is_never_exceeded(trials: int) -> None:
+    runner = Pretending()
+    go(runner, Allowance(None, trials))
+    assert len({p.trial for p in runner.asked}) <= trials
+
+
+def test_a_small_budget_keeps_lora_and_gives_up_the_chain_first() -> None:
+    runner = Pretending()
+    go(runner, Allowance(150 * 3e11, None))
+    trained = [p.method.name for p in runner.asked if p.method.work and p.method.work.startswith("train")]
+    assert "lora" in trained
+    left_out = [text.partition(":")[0] for text in runner.said if "left out" in text]
+    assert left_out[0] == "prompt-then-lora"
+    assert all(text.rstrip().endswith("does not fit the budget.") for text in runner.said if "left out" in text)
+
+
+def test_cutting_keeps_useful_lengths_until_a_method_stands_alone() -> None:
+    lora, soft = registered()["lora"], registered()["soft-prompt"]
+    ladders = [Ladder(lora, (1e-3, 5e-4, 2e-3), 4, {}), Ladder(soft, (2e-2, 1e-2), 8, {})]
+
+    def price(ladder: Ladder) -> float:
+        return ladder.epochs + (len(ladder.rates) - 1) * ladder.rung
+
+    def within(limit: float) -> Any:
+        return lambda some: sum(map(price, some)) <= limit
+
+    said: list[str] = []
+    assert fit_in(ladders, price, within(100), said.append) == ladders
+    both = fit_in(ladders, price, within(6), said.append)
+    assert [(len(a.rates), a.epochs) for a in both] == [(1, 2), (1, 4)]
+    assert not said
+    alone = fit_in(ladders, price, within(2), said.append)
+    assert [(a.method.name, a.epochs) for a in alone] == [("lora", 2)]
+    assert len(said) == 1
+    assert fit_in(ladders, price, within(1), said.append) == []
+
+
+def test_minutes_become_work_once_and_leave_room_for_the_test() -> None:
+    terms = settle(Budget.parse("10m"), FORECASTER, METHODS)
+    assert terms.work_limit == pytest.approx(600 * 3e11)
+    assert terms.allowance.work is not None
+    assert terms.work_limit is not None
+    assert terms.allowance.work + terms.test_work < terms.work_limit
+    assert 0 < terms.kept_seconds < 600
+
+
+@pytest.mark.parametrize(("text", "says"), [("3s", "takes about"), ("2trials", "at least 3trials")])
+def test_a_budget_below_the_baselines_says_what_it_takes(text: str, says: str) -> None:
+    with pytest.raises(BudgetError, match=says):
+        settle(Budget.parse(text), FORECASTER, METHODS)
+
+
+def test_forecasts_grow_with_what_is_done() -> None:
+    assert FORECASTER.evaluation(400) > FORECASTER.evaluation(200) > 0
+    assert FORECASTER.evaluation(200, 8) > FORECASTER.evaluation(200)
+    lora, full = (FORECASTER.epoch(kind, 16) for kind in ("train-lora", "train-full"))
+    assert full > lora > 0
+    text = replace(FORECASTER, text_tokens=64)
+    assert text.evaluation(200) > FORECASTER.evaluation(200)
+    memory = [
+        FORECASTER.memory_mb(kind, 16, 134_515_008, 2) for kind in (None, "score", "train-lora", "train-full")
+    ]
+    assert memory == sorted(memory)
