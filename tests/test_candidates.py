@@ -83,11 +83,12 @@ def test_a_candidate_can_be_moved(tiny_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda c: (c / "candidate.json").unlink(), "candidate.json is missing"),
+        (lambda c: (c / "candidate.json").unlink(), "neither a run .* nor a candidate"),
         (lambda c: (c / "candidate.json").write_text("{"), "is damaged"),
         (lambda c: (c / "candidate.json").write_text("[1]"), "not a description of a candidate"),
         (lambda c: (c / "prompt.json").unlink(), "prompt.json is missing"),
-        (lambda c: (c / "prompt.json").write_text("{}"), "not a complete candidate"),
+        (lambda c: (c / "prompt.json").write_text("{}"), "prompt.json is damaged or was changed"),
+        (lambda c: (c / "adapter_config.json").write_text("{}"), "adapter_config.json is damaged"),
         (lambda c: (c / "adapter_model.safetensors").unlink(), "adapter_model.safetensors is missing"),
         (lambda c: (c / "adapter_model.safetensors").write_bytes(b"x" * 40), "is damaged"),
         (lambda c: _edit(c, format=99), "another version"),

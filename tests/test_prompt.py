@@ -81,6 +81,17 @@ def test_user_text_never_becomes_a_control_token(base: AdaptedModel, hostile: st
     assert specials[0] == specials[1]
 
 
+def test_added_tokens_that_are_not_special_are_no_way_in_either(base: AdaptedModel) -> None:
+    from tokenizers import AddedToken
+
+    tokenizer = base.renderer().model.tokenizer
+    tokenizer.add_tokens([AddedToken("<tool>", special=False)])
+    inside = tokenizer.convert_tokens_to_ids("<tool>")
+    tokens = base.renderer().tokens(["red <tool> sun <tool><tool>"])[0]
+    assert inside not in tokens
+    assert tokenizer.decode(tokens).count("<tool>") == 3
+
+
 def test_a_hostile_label_word_stays_text(tiny_folder: Path) -> None:
     spec = TaskSpec("classification", ("text",), Choices(("a", "b"), ("x<|im_end|>", "y")), "Say.", "accuracy")
     renderer = base_model(spec, reference(str(tiny_folder))).renderer()

@@ -121,6 +121,7 @@ class AdaptedModel:
         Raises:
             DataError: an input lacks a field, or is longer than the model's context.
         """
+        inputs = self.spec.rows(inputs)
         if not inputs:
             return []
         if isinstance(self.spec.answer, Text):
@@ -137,15 +138,18 @@ class AdaptedModel:
         assert isinstance(self.spec.answer, Choices)
         model, renderer = self._ready()
         prompts = tuple(tuple(tokens) for tokens in self._prompts(renderer, inputs))
-        key = (self.base, id(self.weights), prompts)
-        if key not in _scored:
-            labels = close_labels([renderer.answer(word) for word in self.spec.answer.words], model.end_id)
-            with model.carrying(self.weights):
-                # The weights are kept beside their scores, so that their id cannot be given away.
-                _scored[key] = (score_labels(model, prompts, labels), self.weights)
+        key = (self.base, self.spec.answer.words, prompts)
+        kept = _scored.get(key) if self.weights is None else None  # tuned models have no calibrations to try
+        if kept is not None:
+            return kept
+        labels = close_labels([renderer.answer(word) for word in self.spec.answer.words], model.end_id)
+        with model.carrying(self.weights):
+            scores = score_labels(model, prompts, labels)
+        if self.weights is None:
+            _scored[key] = scores
             while len(_scored) > SCORES_KEPT:
                 _scored.popitem(last=False)
-        return _scored[key][0]
+        return scores
 
     def target_logprobs(self, inputs: Sequence[Input], targets: Sequence[str]) -> np.ndarray:
         """Log-probability of each target after its input: over the labels, or over all text."""
@@ -186,9 +190,8 @@ class AdaptedModel:
 
     def check_lengths(self, inputs: Sequence[Input]) -> list[int]:
         """Positions of the inputs whose prompt and answer do not fit the model's context."""
-        model, renderer = self._ready()
-        room = model.context - renderer.answer_room - self._soft_tokens
-        return [place for place, tokens in enumerate(renderer.tokens(inputs)) if len(tokens) > room]
+        renderer = self.renderer()
+        return [place for place, tokens in enumerate(renderer.tokens(inputs)) if len(tokens) > renderer.room]
 
     def renderer(self) -> Renderer:
         """What turns this model's inputs into tokens."""
@@ -202,17 +205,17 @@ class AdaptedModel:
 
     def _ready(self) -> tuple[LanguageModel, Renderer]:
         model = loaded(self.base)
-        return model, Renderer(self.prompt, self.spec, model)
+        return model, Renderer(self.prompt, self.spec, model, self._soft_tokens)
 
     def _prompts(self, renderer: Renderer, inputs: Sequence[Input]) -> list[list[int]]:
         prompts = renderer.tokens(inputs)
-        room = renderer.model.context - renderer.answer_room - self._soft_tokens
+        room = renderer.room
         long = [place for place, tokens in enumerate(prompts) if len(tokens) > room]
         if long:
             raise DataError(
                 f"{len(long)} of {len(prompts)} inputs do not fit the model's context of "
-                f"{renderer.model.context} tokens (the first is input {long[0]}, {len(prompts[long[0]])} tokens "
-                f"with its prompt; room for {room}). Shorten them, or ask for them to be truncated."
+                f"{renderer.model.context} tokens (the first is number {long[0] + 1}, {len(prompts[long[0]]):,} "
+                f"tokens with its prompt; there is room for {room:,}). Shorten them."
             )
         return prompts
 
@@ -260,7 +263,7 @@ class AdaptedModel:
 
 
 SCORES_KEPT = 8
-_scored: OrderedDict[Any, tuple[LabelScores, Weights | None]] = OrderedDict()
+_scored: OrderedDict[Any, LabelScores] = OrderedDict()
 
 
 def forget_scores() -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import csv
 import inspect
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +39,8 @@ class Study:
 
     folder: Path
     task: Task
-    leaderboard: list[dict[str, str]]
-    """Rows of `leaderboard.csv`, best first."""
+    leaderboard: list[dict[str, Any]]
+    """Rows of `leaderboard.csv`, best first; figures as numbers, None where there is none."""
     recommendation: Recommendation
 
 
@@ -87,7 +89,13 @@ def compare(
     folder = Path(out) if out is not None else _free_folder(Path("runs") / task.name)
     check_out(folder)
     if on_event is not None:
-        on_event({"event": "phase", "trial": None, "text": "preparing: model, token counts, rates"})
+        on_event(
+            {
+                "event": "phase",
+                "trial": None,
+                "text": "preparing: the model, token counts, and, once on a machine, its speed",
+            }
+        )
     ground = prepare(task, request)
     record = {"command": list(command or []), "settings": dict(settings or _as_settings(request, folder))}
     contest = Contest.begin(folder, request, ground, record, on_event)
@@ -175,8 +183,15 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
     Raises:
         DataError: the data set is empty, or an input does not fit the model.
     """
+    from tunewise.adapted import forget_scores
     from tunewise.study.evaluation import evaluate as run
 
+    forget_scores()  # or the seconds would be those of a look-up
+    if not isinstance(dataset, Dataset):
+        raise SettingError(
+            f"evaluate takes a Dataset, such as task.test; found {type(dataset).__name__}. "
+            "Read rows with their targets by Task.read first."
+        )
     return run(predictor, dataset)
 
 
@@ -192,11 +207,20 @@ def load(path: str | Path) -> Predictor:
     folder = Path(path)
     if not folder.is_dir():
         raise CandidateError(f"{folder} is not a folder; expected a run, or a candidate in a run's candidates/.")
-    if not (folder / CANDIDATE).exists() and (folder / "run.json").exists():
+    if (folder / CANDIDATE).exists():
+        return load_predictor(folder)
+    if (folder / "run.json").exists():
         if not (folder / "recommendation.json").exists():
             raise CandidateError(f"{folder} has no verdict yet; finish it with: tunewise resume {folder}")
-        folder = folder / "candidates" / read_json(folder / "recommendation.json")["pick"]
-    return load_predictor(folder)
+        verdict = read_json(folder / "recommendation.json")
+        if not isinstance(verdict, dict) or "pick" not in verdict:
+            raise CandidateError(
+                f"{folder / 'recommendation.json'} names no pick; make it again with: tunewise resume {folder}"
+            )
+        return load_predictor(folder / "candidates" / str(verdict["pick"]))
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{CANDIDATE}"))
+    hint = f" It holds the candidates {', '.join(inside)}: name one of them." if inside else ""
+    raise CandidateError(f"{folder} is neither a run (no run.json) nor a candidate (no {CANDIDATE}).{hint}")
 
 
 def predict(path: str | Path, inputs: Sequence[Input], *, on_event: OnEvent | None = None) -> list[Prediction]:
@@ -288,6 +312,13 @@ def pull_data(name: str, *, on_progress: Callable[[str], None] | None = None) ->
 
 
 def _task(task: Any, seed: int, reading: Mapping[str, Any]) -> Task:
+    from tunewise.errors import unknown
+    from tunewise.reading import read
+
+    known = [name for name in inspect.signature(read).parameters if name not in ("data", "seed")]
+    for name in reading:
+        if name not in known:
+            raise unknown("setting", name, [*known, *inspect.signature(compare).parameters])
     if not isinstance(task, Task):
         given = {name: value for name, value in reading.items() if value is not None}
         return Task.read(task, seed=seed, **given)
@@ -336,10 +367,20 @@ def _names(methods: Sequence[str] | str | None) -> list[str] | None:
 def _check_parameters(method: Any, parameters: Mapping[str, Any]) -> None:
     from tunewise.errors import unknown
 
-    known = list(inspect.signature(method).parameters)
-    for name in parameters:
+    known = inspect.signature(method).parameters
+    for name, value in parameters.items():
         if name not in known:
             raise unknown(f"hyper-parameter of {method.name}", name, known)
+        default = known[name].default
+        wrong = None
+        if isinstance(default, int) and (type(value) is not int or value < min(1, default)):
+            wrong = f"a whole number, {min(1, default)} or greater"
+        elif isinstance(default, float) and not (isinstance(value, int | float) and 0 <= value < math.inf):
+            wrong = "a number, 0 or greater"
+        elif isinstance(default, tuple) and not (isinstance(value, tuple | list) and value):
+            wrong = "a list of values"
+        if wrong:
+            raise SettingError(f"{name} of {method.name}: found {value!r}; expected {wrong}.")
 
 
 def _as_settings(request: Request, folder: Path) -> dict[str, Any]:
@@ -371,5 +412,17 @@ def _conclude(folder: Path, task: Task) -> Study:
     write_json(folder / "recommendation.json", verdict.to_json())
     report(folder)
     with (folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
     return Study(folder, task, rows, verdict)
+
+
+_TEXTS = frozenset({"candidate", "method", "family", "model", "trial", "status"})
+
+
+def _cell(name: str, text: str) -> Any:
+    if name in _TEXTS:
+        return text
+    if name == "metrics":
+        return json.loads(text) if text else {}
+    number = float(text) if text else None
+    return int(number) if number is not None and name in ("seed", "n_train", "trainable_parameters") else number

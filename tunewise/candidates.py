@@ -27,6 +27,7 @@ FORMAT = 1
 CANDIDATE = "candidate.json"
 ADAPTER = "adapter_model.safetensors"
 MODEL = "model.safetensors"
+OWN_FILES = frozenset({CANDIDATE, "prompt.json", "calibration.json", "tunewise.json"})
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -77,6 +78,34 @@ def describe(folder: Path, kind: str, spec: TaskSpec, **more: Any) -> None:
     write_json(folder / CANDIDATE, {"format": FORMAT, "type": kind, "spec": spec.to_json(), **more})
 
 
+def seal(folder: Path) -> None:
+    """Note the SHA-256 of every file in `candidate.json`, so that damage is seen when it is loaded."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CANDIDATE)
+    path = folder / CANDIDATE
+    sums = {str(file.relative_to(folder)): file_sha256(file) for file in files}
+    write_json(path, {**read_json(path), "files": sums})
+
+
+def check_seal(folder: Path) -> None:
+    """Refuse a candidate with a file missing or changed; raises CandidateError naming the file."""
+    for name, expected in read_description(folder).get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise CandidateError(f"{path} is missing; the candidate is not complete. Copy it again.")
+        if file_sha256(path) != expected:
+            raise CandidateError(
+                f"{path} is damaged or was changed: its checksum is another than when it was saved."
+            )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def add_origin(folder: Path, origin: Mapping[str, Any]) -> None:
     """Add to `candidate.json` where the candidate came from: method, hyper-parameters, trial."""
     path = folder / CANDIDATE
@@ -104,6 +133,8 @@ def save_adapted(adapted: AdaptedModel, folder: Path) -> None:
     """Write an adapted model into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = adapted.weights
+    if weights is not None:  # first, as a whole model brings files of its base
+        _WRITERS[weights.kind](adapted, weights, folder)
     more = {
         "base": adapted.base.to_json(),
         "constraint": adapted.constraint.kind if adapted.constraint else None,
@@ -121,8 +152,7 @@ def save_adapted(adapted: AdaptedModel, folder: Path) -> None:
                 "bias": list(calibration.bias),
             },
         )
-    if weights is not None:
-        _WRITERS[weights.kind](adapted, weights, folder)
+    seal(folder)
 
 
 def load_adapted(folder: Path) -> AdaptedModel:
@@ -205,7 +235,8 @@ def _write_full(adapted: AdaptedModel, weights: Weights, folder: Path) -> None:
 
     base = Path(_base_folder(adapted))
     for path in base.glob("*"):
-        if path.is_file() and path.suffix in (".json", ".jinja", ".txt", ".model") and "index" not in path.name:
+        wanted = path.suffix in (".json", ".jinja", ".txt", ".model") and path.name not in OWN_FILES
+        if path.is_file() and wanted and "index" not in path.name:
             shutil.copyfile(path, folder / path.name)
     # The configuration says which dtype to load: that of the tensors, which may differ from the base's.
     config = read_json(folder / "config.json")

@@ -72,8 +72,3 @@ PASSES = {"score": 1.0, "generate": 1.0, "train-lora": 2.0, "train-soft-prompt":
 def flop(kind: str, shape: ModelShape, *, tokens: int, context: float, projected: int) -> float:
     """Operations of one pass of a `kind` of `KINDS`, backward included where it trains."""
     return PASSES[kind] * forward_flop(shape, tokens=tokens, context=context, projected=projected)
-
-
-def tied_within(a: float, b: float, share: float = 0.10) -> bool:
-    """Whether two costs are a tie: within `share` of the larger (honesty rule 6)."""
-    return abs(a - b) <= share * max(a, b)

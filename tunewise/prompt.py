@@ -55,6 +55,8 @@ class Prompt:
     demonstrations: tuple[Demonstration, ...] = ()
     list_labels: bool = True
     """Whether the labels of a closed answer are named in the first turn."""
+    truncate: bool = False
+    """Whether inputs longer than the model's context are cut rather than refused."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads back."""
@@ -62,6 +64,7 @@ class Prompt:
             "instruction": self.instruction,
             "template": self.template,
             "list_labels": self.list_labels,
+            "truncate": self.truncate,
             "demonstrations": [{"inputs": dict(d.inputs), "target": d.target} for d in self.demonstrations],
         }
 
@@ -69,21 +72,22 @@ class Prompt:
     def from_json(cls, data: Mapping[str, Any]) -> Prompt:
         """The inverse of `to_json`; raises KeyError when a field is missing."""
         shown = tuple(Demonstration(dict(d["inputs"]), d["target"]) for d in data["demonstrations"])
-        return cls(data["instruction"], data["template"], shown, data["list_labels"])
+        return cls(data["instruction"], data["template"], shown, data["list_labels"], data["truncate"])
 
 
 class Renderer:
     """Turns the inputs of one task into the tokens of one model, by one prompt."""
 
-    def __init__(self, prompt: Prompt, spec: TaskSpec, model: LanguageModel) -> None:
+    def __init__(self, prompt: Prompt, spec: TaskSpec, model: LanguageModel, soft_tokens: int = 0) -> None:
         self.prompt = prompt
         self.spec = spec
         self.model = model
+        self.soft_tokens = soft_tokens
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Strings that end a generated answer: the next turn, where turns are plain text."""
-        return () if self.model.has_chat_template else ("\n",)
+        """Strings that end a generated answer: what stands before the next turn, where turns are plain text."""
+        return () if self.model.has_chat_template else ("\n\n",)
 
     @property
     def answer_room(self) -> int:
@@ -92,14 +96,22 @@ class Renderer:
             return 1 + max(len(self.answer(word)) for word in self.spec.answer.words)
         return 1 + self.spec.answer.max_tokens
 
+    @property
+    def room(self) -> int:
+        """Longest prompt in tokens that leaves place for the answer and the soft prompt."""
+        return self.model.context - self.answer_room - self.soft_tokens
+
     def tokens(self, inputs: Sequence[Input]) -> list[list[int]]:
-        """Token ids of the prompt of each input, ending where the answer begins."""
-        return [self._encode(self._pieces(self.spec.fields(given))) for given in inputs]
+        """Token ids of the prompt of each input, ending where the answer begins.
+
+        Longer than `room` only where the prompt does not say to truncate.
+        """
+        return [self._fitting(fields) for fields in self.spec.rows(inputs)]
 
     def answer(self, word: str) -> list[int]:
         """Token ids of an answer, without its end token."""
         # Without a chat template the prompt ends in a colon, and the space belongs to the answer's first token.
-        return self.model.encode(word if self.model.has_chat_template else f" {word}")
+        return self._plain(word if self.model.has_chat_template else f" {word}")
 
     def pairs(self, inputs: Sequence[Input], targets: Sequence[str]) -> Pairs:
         """Prompts with their closed answers, for learning or for scoring."""
@@ -107,6 +119,16 @@ class Renderer:
 
         answers = [[*self.answer(self.spec.answer.word(target)), self.model.end_id] for target in targets]
         return Pairs(self.tokens(inputs), answers)
+
+    def _fitting(self, fields: Mapping[str, str]) -> list[int]:
+        tokens = self._encode(self._pieces(fields))
+        while self.prompt.truncate and len(tokens) > self.room and any(fields.values()):
+            # The longest field loses its last tenth, and a character at least, until the prompt fits.
+            name = max(fields, key=lambda one: len(fields[one]))
+            kept = min(len(fields[name]) - 1, int(len(fields[name]) * 0.9))
+            fields = {**fields, name: fields[name][:kept]}
+            tokens = self._encode(self._pieces(fields))
+        return tokens
 
     def _pieces(self, fields: Mapping[str, str]) -> list[tuple[str, bool]]:
         """The whole prompt in pieces: (text, whether control strings in it are meant)."""
@@ -123,8 +145,19 @@ class Renderer:
             return self.model.encode("".join(text for text, _ in pieces), special=True, start=not chat)
         ids = [] if chat else self.model.encode("", special=True, start=True)
         for text, meant in pieces:
-            ids += self.model.encode(text, special=meant)
+            ids += self.model.encode(text, special=True) if meant else self._plain(text)
         return ids
+
+    def _plain(self, text: str) -> list[int]:
+        """Tokens of somebody's text, where no string of a control token may become that token.
+
+        Tokenizers split the strings of special tokens on request, but not those of other added tokens, such as
+        `<tool_call>`: each is cut behind its first character, and the parts are encoded apart.
+        """
+        parts = [text]
+        for mark in self._control_strings:
+            parts = [piece for part in parts for piece in _cut_apart(part, mark)]
+        return [token for part in parts if part for token in self.model.encode(part)]
 
     @cached_property
     def _control_strings(self) -> tuple[str, ...]:
@@ -196,6 +229,16 @@ def _rendered(template: str, context: Mapping[str, Any]) -> str:
     except TemplateError as error:
         raise SettingError(f"the prompt template cannot be rendered: {error}.") from error
     return text
+
+
+def _cut_apart(text: str, mark: str) -> list[str]:
+    """`text` in pieces, cut behind the first character of every `mark` in it."""
+    first, *rest = text.split(mark)
+    pieces = [first]
+    for piece in rest:
+        pieces[-1] += mark[0]
+        pieces.append(mark[1:] + piece)
+    return pieces
 
 
 @cache

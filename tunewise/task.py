@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunewise.errors import DataError
+from tunewise.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from tunewise.reading import Profile
@@ -80,12 +80,26 @@ class TaskSpec:
                     "found one plain text. Give a mapping with those names."
                 )
             return {self.inputs[0]: given}
+        if not isinstance(given, Mapping):
+            raise DataError(f"an input is a text or a mapping of columns to text; found {given!r}.")
         missing = [name for name in self.inputs if name not in given]
         if missing:
+            guess = nearest(missing[0], given)
             raise DataError(
-                f"input column {missing[0]!r} is missing; found {sorted(given)}, expected {list(self.inputs)}."
+                f'input column "{missing[0]}" is missing; found {", ".join(map(str, given)) or "no columns"}, '
+                f"expected {', '.join(self.inputs)}." + (f' Is "{guess}" meant? Rename it.' if guess else "")
             )
         return {name: str(given[name]) for name in self.inputs}
+
+    def rows(self, inputs: Sequence[Input]) -> list[dict[str, str]]:
+        """Every input as a mapping of input columns to text.
+
+        Raises:
+            DataError: `inputs` is a single text rather than a list, or one of them lacks a column.
+        """
+        if isinstance(inputs, str | Mapping):
+            raise DataError("predict takes a list of inputs; found a single one. Put it into a list.")
+        return [self.fields(given) for given in inputs]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads back."""
@@ -135,6 +149,9 @@ class Dataset:
 
     examples: tuple[Example, ...]
 
+    def __repr__(self) -> str:
+        return f"Dataset({len(self)} rows)"
+
     def __len__(self) -> int:
         return len(self.examples)
 
@@ -171,9 +188,9 @@ class Task:
     validation: Dataset
     test: Dataset
     name: str = "task"
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Where the rows came from (path, SHA-256, columns guessed or given): enough to read them again."""
-    profile: Profile | None = None
+    profile: Profile | None = field(default=None, repr=False)
     """What reading found: duplicates, conflicts, leaks, balance, lengths."""
 
     @staticmethod

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tunewise
-from tests.cli.fake_api import LEADERBOARD, RECOMMENDATION, FakeApi, run
+from tests.cli.fake_api import LEADERBOARD, RECOMMENDATION, TASK, FakeApi, run
 from tunewise.errors import CandidateError, DataError, WorkError
 from tunewise.reading import Profile
 from tunewise.reading.clean import Conflict
@@ -198,6 +198,7 @@ class TestEndings:
 
 class TestPlan:
     PLAN = types.SimpleNamespace(
+        task=TASK,
         profile=Profile(
             rows_read=320,
             rows_used=300,
@@ -230,6 +231,8 @@ class TestPlan:
         assert result.exit_code == 0
         name, given, named = api.only_call()
         assert (name, given, named["target"], named["budget"]) == ("plan", ("tickets.csv",), "label", "10m")
+        assert "Input: text. Target: intent." in result.stdout
+        assert "Guessed: input text; target intent." in result.stdout
         assert "Rows: 320 read; 180 for training, 60 for validation, 60 for the test." in result.stdout
         assert "Training rows by label: a 120, b 60; the most frequent is 67 % of all rows." in result.stdout
         assert "Input length in characters: median 40, 95 % below 77, longest 1,148." in result.stdout

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ import pytest
 from tests.tiny import colour_task, copy_task
 from tunewise import api
 from tunewise.errors import BudgetError, CandidateError, DataError, SettingError
-from tunewise.methods import get
+from tunewise.methods import get, registered
 from tunewise.study.journal import read_events
-from tunewise.task import Dataset
+from tunewise.task import Choices, Dataset
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -150,13 +151,11 @@ def test_a_failed_trial_is_recorded_and_the_study_goes_on(
     assert all(e["reason"] == "the loss became nan at step 3" for e in failed)
     rows = {row["candidate"]: row for row in study.leaderboard}
     assert rows["lora"]["status"] == "failed"
-    assert rows["lora"]["score"] == ""
+    assert rows["lora"]["score"] is None
     assert study.recommendation.pick == "majority"
 
 
 def test_a_loss_that_is_not_a_number_ends_its_trial_only(tiny_folder: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     class Wild(get("full")):  # type: ignore[misc]
         @classmethod
         def search_space(cls, *_: Any) -> dict[str, Any]:
@@ -181,6 +180,7 @@ KILLED = """
 import os, sys, torch
 torch.set_num_threads(1)
 sys.path.insert(0, {root!r})
+from dataclasses import replace
 from pathlib import Path
 from tests.tiny import colour_task
 from tunewise import api
@@ -243,9 +243,91 @@ def test_resuming_a_finished_run_changes_nothing(finished: Path, tmp_path: Path)
     assert (tmp_path / "run" / "trials.jsonl").read_bytes() == before
 
 
-def test_wrong_requests_write_nothing(tiny_folder: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
+class Fading(get("lora")):  # type: ignore[misc]
+    """A method whose candidates get worse after the rung."""
 
+    def fit(self, start: Any, train: Any, validation: Any, trial: Any) -> Any:
+        check, good = trial.check, trial.state() is None
+
+        def scored(step: int, candidate: Any, **more: Any) -> Any:
+            # Before the rung the truth, afterwards a candidate that is always wrong.
+            if not good:
+                flipped = {label: word for label, word in zip("wc", ("cold", "warm"), strict=True)}
+                words = tuple(flipped[label] for label in candidate.spec.answer.labels)
+                answer = Choices(candidate.spec.answer.labels, words)
+                candidate = replace(candidate, spec=replace(candidate.spec, answer=answer))
+            return check(step, candidate, **more)
+
+        trial.check = scored
+        try:
+            return super().fit(start, train, validation, trial)
+        finally:
+            trial.check = check
+
+
+def test_a_trial_that_fades_after_its_rung_is_worth_its_rung(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {"learning_rate": [1e-2, 1e-3], "epochs": [8], "batch_size": [4]}
+    monkeypatch.setattr(Fading, "search_space", classmethod(lambda *_: space))
+    known = {**registered(), "lora": Fading}
+    monkeypatch.setattr("tunewise.study.contest.registered", lambda: known)
+    monkeypatch.setattr("tunewise.study.contest.get", lambda name: known[name])
+    task = colour_task(32, 24, 24)
+    api.compare(task, model=str(tiny_folder), methods="majority,lora", budget="9trials", out=tmp_path / "r")
+    paused = {e["trial"]: e for e in events_of(tmp_path / "r") if e["event"] == "paused"}
+    finished = next(e for e in events_of(tmp_path / "r") if e["event"] == "finished" and "lora" in e["trial"])
+    assert finished["value"] == paused[finished["trial"]]["value"]
+    assert finished["step"] == paused[finished["trial"]]["step"]
+    lines = (tmp_path / "r" / "predictions" / f"{finished['trial']}-validation.jsonl").read_text().splitlines()
+    right = [json.loads(line)["prediction"] == json.loads(line)["target"] for line in lines]
+    assert sum(right) / len(right) == pytest.approx(finished["value"])
+    again = api.evaluate(api.load(tmp_path / "r" / "candidates" / "lora"), task.validation)
+    assert again.score == pytest.approx(finished["value"])
+
+
+def test_a_candidate_that_waits_for_its_place_gets_it_on_resuming(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    row = next(row for row in csv_rows(finished) if row["candidate"] == "lora")
+    pending = tmp_path / "run" / "trials" / row["trial"] / "candidate"
+    pending.parent.mkdir(parents=True)
+    shutil.move(tmp_path / "run" / "candidates" / "lora", pending)
+    api.resume(tmp_path / "run")
+    assert (tmp_path / "run" / "candidates" / "lora" / "adapter_model.safetensors").exists()
+
+
+def test_a_finalist_that_fails_in_the_test_leaves_the_others(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: Any) -> None:
+        raise MemoryError("out of memory")
+
+    task = colour_task(16, 8, 8)
+    odd = [replace(e, inputs={"text": f"{e.inputs['text']} \u2028 \u0085"}) for e in task.test]
+    task = replace(task, test=Dataset(tuple(odd)))
+    monkeypatch.setattr("tunewise.methods.majority.MajorityPredictor.load", explode)
+    study = api.compare(
+        task, model=str(tiny_folder), methods="majority,nearest-example", budget="9trials", out=tmp_path / "r"
+    )
+    rows = {row["candidate"]: row for row in study.leaderboard}
+    assert rows["majority"]["status"] == "failed"
+    assert study.recommendation.pick == "nearest-example"
+
+
+def test_line_separators_in_targets_do_no_harm(tiny_folder: Path, tmp_path: Path) -> None:
+    task = copy_task()
+    train = Dataset(tuple(replace(e, target=f"a\u2028{e.target}\u0085") for e in task.train))
+    study = api.compare(
+        replace(task, train=train),
+        model=str(tiny_folder),
+        methods="nearest-example",
+        budget="9trials",
+        out=tmp_path / "r",
+    )
+    assert study.leaderboard[0]["status"] == "finished"
+
+
+def test_wrong_requests_write_nothing(tiny_folder: Path, tmp_path: Path) -> None:
     out, model, task = tmp_path / "run", str(tiny_folder), colour_task(16, 8, 8)
     with pytest.raises(BudgetError, match=r"cannot hold the baselines .*takes about"):
         api.compare(task, model=model, budget="1s", out=out)
@@ -271,8 +353,6 @@ def test_wrong_requests_write_nothing(tiny_folder: Path, tmp_path: Path) -> None
 
 
 def test_long_inputs_are_cut_when_asked(tiny_folder: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     task = colour_task(16, 8, 8)
     long = Dataset((replace(task.test.examples[0], inputs={"text": "red " * 2000}), *task.test.examples[1:]))
     api.compare(
@@ -284,7 +364,9 @@ def test_long_inputs_are_cut_when_asked(tiny_folder: Path, tmp_path: Path) -> No
         out=tmp_path / "run",
     )
     notes = [e["text"] for e in events_of(tmp_path / "run") if e["event"] == "message"]
-    assert "1 test inputs were longer than the model's context and were cut." in notes
+    assert "1 test inputs are longer than the model's context and are cut." in notes
+    longer = [{"text": "blue " * 3000}]
+    assert api.load(tmp_path / "run" / "candidates" / "zero-shot").predict(longer)[0].output in ("w", "c")
 
 
 def test_a_plan_is_what_then_runs(tiny_folder: Path, finished: Path) -> None:
@@ -309,8 +391,6 @@ def test_a_damaged_run_is_refused(finished: Path, tmp_path: Path) -> None:
 
 
 def test_fit_uses_exactly_what_it_is_given(tiny_folder: Path) -> None:
-    from dataclasses import replace
-
     task = replace(colour_task(20, 8, 8), validation=Dataset(()))
     fitted = api.fit(
         task, method="lora", model=str(tiny_folder), rank=2, epochs=3, batch_size=8, learning_rate=1e-3

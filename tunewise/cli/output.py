@@ -115,10 +115,13 @@ def print_study(study: Any) -> None:
 def headline(recommendation: Any) -> str:
     """The recommendation in one sentence."""
     low, high = recommendation.ci
+    standing = STANDING[recommendation.status].format(margin=recommendation.margin)
+    if recommendation.runner_up is None:
+        standing = "it is the only finalist"
     return (
         f"Recommended: {recommendation.pick}, {recommendation.metric} {figures.score(recommendation.score)} "
         f"(95 % interval {figures.interval(low, high)}, {recommendation.n_test:,} test rows); "
-        f"{STANDING[recommendation.status].format(margin=recommendation.margin)}."
+        f"{standing}."
     )
 
 
@@ -132,13 +135,14 @@ def reading_notes(task: Any) -> list[str]:
         f"Kind: {spec.kind}{f' with {len(labels)} labels' if labels else ''}. Metric: {spec.metric}.",
         f"Rows: {len(task.train):,} for training, {len(task.validation):,} for validation, "
         f"{len(task.test):,} for the test.",
-        *_guessed(source.get("guessed") or {}),
+        *_guessed_of(task),
     ]
 
 
-def _guessed(guessed: Mapping[str, Any]) -> list[str]:
+def _guessed_of(task: Any) -> list[str]:
+    guessed: Mapping[str, Any] = task.source.get("guessed") or {}
     shown = [f"{name} {', '.join(v) if isinstance(v, list) else v}" for name, v in guessed.items()]
-    return [f"Guessed: {'; '.join(shown)}. Flags of these names say otherwise."] if shown else []
+    return [f"Guessed: {'; '.join(shown)}. To change a guess, give the flag of its name."] if shown else []
 
 
 def print_leaderboard(rows: Sequence[Mapping[str, Any]], pick: str) -> None:
@@ -192,7 +196,9 @@ def print_entries(entries: Sequence[Entry], command: str) -> None:
 
 def print_plan(plan: Any, data: str) -> None:
     """What the data look like, which trials would run, and what they would take."""
-    say_each(f"Data: {data}", profile_notes(plan.profile))
+    say_each(
+        f"Data: {data}", [*reading_notes(plan.task)[:2], *_guessed_of(plan.task), *profile_notes(plan.profile)]
+    )
     say_each("Tokens", [f"{_name(name)}: {figures.short(value)}" for name, value in plan.token_lengths.items()])
     say()
     table(

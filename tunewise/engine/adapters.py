@@ -34,6 +34,9 @@ class Weights:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the tensors alone do not say, such as `alpha` and `rank`."""
 
+    def __repr__(self) -> str:
+        return f"Weights({self.kind!r}, {self.parameters:,} values)"
+
     @property
     def parameters(self) -> int:
         """Number of learned values."""
@@ -126,9 +129,9 @@ def _lora_attached(network: nn.Module, weights: Weights) -> Iterator[None]:
                 continue
             layer = network.get_submodule(name)
             assert isinstance(layer, AdaptableLinear)
-            layer.lora_a = a.to(layer.weight.dtype) if a.dtype != layer.weight.dtype else a
+            layer.lora_a = a.to(layer.weight.device, layer.weight.dtype)
             b = weights.tensors[f"{name}.lora_B"]
-            layer.lora_b = b.to(layer.weight.dtype) if b.dtype != layer.weight.dtype else b
+            layer.lora_b = b.to(layer.weight.device, layer.weight.dtype)
             layer.scale = scale
             layers.append(layer)
         yield
@@ -143,7 +146,7 @@ def _tensors_swapped(network: nn.Module, weights: Weights) -> Iterator[None]:
     kept = {name: parameters[name].data for name in weights.tensors}
     try:
         for name, tensor in weights.tensors.items():
-            parameters[name].data = tensor.to(parameters[name].dtype)
+            parameters[name].data = tensor.to(kept[name].device, kept[name].dtype)
         yield
     finally:
         for name, tensor in kept.items():

@@ -130,6 +130,8 @@ class _Batch:
             self.texts[row] = self.model.decode(self.new[row])
             return True
         self.new[row].append(token)
+        if not self.stop:
+            return False
         text = self.model.decode(self.new[row])
         cuts = [text.index(mark) for mark in self.stop if mark in text]
         if cuts:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ class LanguageModel:
     linear_names: list[str]
     shape: ModelShape
     soft_prompt: Tensor | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
     meter: Counter[str] = field(default_factory=Counter)
     """Floating-point operations counted so far, by kind of work; only ever grows."""
 
@@ -109,7 +111,8 @@ class LanguageModel:
     @contextmanager
     def carrying(self, weights: Weights | None) -> Iterator[None]:
         """The model with `weights` put on, for the length of a `with` block."""
-        with attached(self.network, weights) as soft_prompt:
+        # One network serves all candidates: another thread waits until these weights are off again.
+        with self.lock, attached(self.network, weights) as soft_prompt:
             before, self.soft_prompt = self.soft_prompt, soft_prompt
             try:
                 yield
@@ -146,5 +149,17 @@ def load(folder: Path, dtype: torch.dtype | None = None) -> LanguageModel:
     network.eval()
     torch.nn.Module.to(network, best_device())
     names = make_adaptable(network)
-    shape = ModelShape.from_config(network.config.get_text_config().to_dict())
-    return LanguageModel(network, tokenizer, folder, names, shape)
+    model = LanguageModel(network, tokenizer, folder, names, _shape(network.config.get_text_config()))
+    if not names or not model.forks:
+        raise CandidateError(
+            f"{folder} is a {network.config.model_type} model: its layers keep a running state or are not linear "
+            "layers, which is not supported. Choose a transformer decoder such as Llama, Qwen, Gemma or SmolLM."
+        )
+    return model
+
+
+def _shape(config: Any) -> ModelShape:
+    # Asked by attribute: configurations spell the same size in different ways, and answer to the common name.
+    names = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "vocab_size")
+    more = ("num_key_value_heads", "head_dim")
+    return ModelShape.from_config({name: getattr(config, name, None) for name in (*names, *more)})

@@ -134,7 +134,7 @@ class Training:
                 self._means[name] = tensors[f"mean.{name}"].to(master.device, copy=True)
             if f"first.{name}" in tensors:
                 self._optimizer.state[master] = {
-                    "step": torch.tensor(float(self.step)),
+                    "step": torch.tensor(float(self.step), device=master.device),
                     "exp_avg": tensors[f"first.{name}"].to(master.device, copy=True),
                     "exp_avg_sq": tensors[f"second.{name}"].to(master.device, copy=True),
                 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tunewise.adapted import ModelRef, Prediction, Predictor
-from tunewise.candidates import describe, read_json, write_json
+from tunewise.candidates import describe, read_json, seal, write_json
 from tunewise.methods.base import SearchSpace, Trial
 from tunewise.task import Choices, Dataset, Input, TaskSpec
 
@@ -35,13 +35,14 @@ class MajorityPredictor:
             # One more of each (Laplace), so that a label never seen keeps a finite score.
             scores = {label: math.log((seen.get(label, 0) + 1) / (total + len(labels))) for label in labels}
         probability = math.exp(scores[output]) if scores else None
-        return [Prediction(output, scores, probability) for _ in inputs]
+        return [Prediction(output, scores, probability) for _ in self.spec.rows(inputs)]
 
     def save(self, folder: Path) -> None:
         """Write the counts as JSON."""
         folder.mkdir(parents=True, exist_ok=True)
         describe(folder, self.kind, self.spec)
         write_json(folder / "majority.json", [list(pair) for pair in self.counts[:1000]])
+        seal(folder)
 
     @classmethod
     def load(cls, folder: Path, spec: TaskSpec) -> MajorityPredictor:

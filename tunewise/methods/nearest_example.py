@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tunewise.adapted import ModelRef, Prediction, Predictor
-from tunewise.candidates import describe, read_json, write_json
+from tunewise.candidates import describe, read_json, seal, write_json
 from tunewise.methods.base import SearchSpace, Trial, Verdict
 from tunewise.methods.similarity import joined, vectorizer
 from tunewise.task import Choices, Dataset, Input, TaskSpec
@@ -24,8 +24,8 @@ class NearestPredictor:
 
     kind: ClassVar[str] = "nearest-example"
     spec: TaskSpec
-    texts: tuple[str, ...]
-    targets: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
+    targets: tuple[str, ...] = field(repr=False)
     neighbours: int
 
     @cached_property
@@ -35,10 +35,11 @@ class NearestPredictor:
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
         """Similarity-weighted vote over labels, or the nearest example's text."""
-        if not inputs:
+        rows = self.spec.rows(inputs)
+        if not rows:
             return []
         features, matrix = self._index
-        asked = features.transform([joined(self.spec.fields(given)) for given in inputs])
+        asked = features.transform([joined(fields) for fields in rows])
         similarities = (asked @ matrix.T).toarray()
         return [self._answer(row) for row in similarities]
 
@@ -62,6 +63,7 @@ class NearestPredictor:
         folder.mkdir(parents=True, exist_ok=True)
         describe(folder, self.kind, self.spec, neighbours=self.neighbours)
         write_json(folder / "examples.json", {"texts": list(self.texts), "targets": list(self.targets)})
+        seal(folder)
 
     @classmethod
     def load(cls, folder: Path, spec: TaskSpec) -> NearestPredictor:

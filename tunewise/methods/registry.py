@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.adapted import Predictor
-from tunewise.candidates import load_adapted, read_description
+from tunewise.candidates import check_seal, load_adapted, read_description
 from tunewise.errors import CandidateError, unknown
 from tunewise.methods.base import FAMILIES
 from tunewise.task import TaskSpec
@@ -57,6 +57,7 @@ def load_predictor(folder: Path) -> Predictor:
     if not folder.is_dir():
         raise CandidateError(f"{folder} is not a folder; expected a saved candidate or a run.")
     data = read_description(folder)
+    check_seal(folder)
     if data["type"] == "adapted":
         return load_adapted(folder)
     for method in registered().values():

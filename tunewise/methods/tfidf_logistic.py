@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tunewise.adapted import ModelRef, Prediction, Predictor
-from tunewise.candidates import describe, read_json, write_json
+from tunewise.candidates import describe, read_json, seal, write_json
 from tunewise.errors import CandidateError
 from tunewise.methods.base import SearchSpace, Trial, Verdict
 from tunewise.methods.similarity import joined, vectorizer
@@ -25,22 +25,23 @@ class LinearPredictor:
 
     kind: ClassVar[str] = "tfidf-logistic"
     spec: TaskSpec
-    terms: tuple[str, ...]
+    terms: tuple[str, ...] = field(repr=False)
     """Feature names, in the order of the columns."""
-    idf: np.ndarray
+    idf: np.ndarray = field(repr=False)
     """[features]"""
-    coefficients: np.ndarray
+    coefficients: np.ndarray = field(repr=False)
     """[labels, features]; labels in the spec's order, a label never seen in training at minus infinity."""
-    intercepts: np.ndarray
+    intercepts: np.ndarray = field(repr=False)
     """[labels]"""
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
         """The most probable label of each input."""
-        if not inputs:
+        rows = self.spec.rows(inputs)
+        if not rows:
             return []
         assert isinstance(self.spec.answer, Choices)
         labels = self.spec.answer.labels
-        features = self._features().transform([joined(self.spec.fields(given)) for given in inputs])
+        features = self._features().transform([joined(fields) for fields in rows])
         logits = features @ self.coefficients.T + self.intercepts
         top = logits.max(axis=1, keepdims=True)
         logprobs = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
@@ -62,6 +63,7 @@ class LinearPredictor:
         write_json(folder / "terms.json", list(self.terms))
         arrays = {"idf": self.idf, "coefficients": self.coefficients, "intercepts": self.intercepts}
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / TENSORS)
+        seal(folder)
 
     @classmethod
     def load(cls, folder: Path, spec: TaskSpec) -> LinearPredictor:

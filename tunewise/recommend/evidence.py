@@ -9,6 +9,7 @@ differences come from the same rows by the same code.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_lines(path: Path, torn_end: bool = False) -> list[dict[str, Any]]:
     """The JSON objects of a JSONL file; `torn_end` drops a last line that was cut off while being written."""
     found: list[dict[str, Any]] = []
-    lines = _text(path).splitlines()
+    lines = _text(path).removesuffix("\n").split("\n")  # JSON strings may hold other line separators
     for number, line in enumerate(lines, start=1):
         try:
             value = json.loads(line)
@@ -217,7 +218,7 @@ def _read_lines(path: Path, torn_end: bool = False) -> list[dict[str, Any]]:
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(_text(path).splitlines(keepends=True)))
+    rows = list(csv.DictReader(io.StringIO(_text(path), newline="")))
     wanted = ("candidate", "family", "trial", "score", "validation_score", "cost_work", "status")
     missing = [name for name in wanted if rows and name not in rows[0]]
     if missing:

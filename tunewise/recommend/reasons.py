@@ -77,8 +77,13 @@ def ratio_text(theirs: float, ours: float, name: str) -> str:
     if theirs == 0:
         return f"{name} costs no model work"
     if theirs > ours:
-        return f"{name} costs {theirs / ours:,.1f} times as much"
-    return f"{name} is {ours / theirs:,.1f} times cheaper"
+        return f"{name} costs {_times(theirs / ours)} times as much"
+    return f"{name} is {_times(ours / theirs)} times cheaper"
+
+
+def _times(ratio: float) -> str:
+    """Two digits that can be believed: 1.4, 75, 7,600."""
+    return f"{ratio:.1f}" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f}"
 
 
 def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:

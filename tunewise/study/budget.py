@@ -17,6 +17,8 @@ from tunewise.study.policy import RESERVE_SHARE, Allowance
 
 TEST_MARGIN = 1.15
 """The test is forecast with this allowance: it must not be what runs out."""
+MOST_TEST_SHARE = 0.5
+"""Of a budget, at most this goes to the test."""
 SAVING_SECONDS = 5.0
 """Leaderboard, recommendation and page."""
 
@@ -32,6 +34,8 @@ class Terms:
     """What is left of it for the race, the test and the report put aside."""
     test_work: float
     """Forecast of the one test of all finalists."""
+    dropped: tuple[str, ...]
+    """Methods whose test alone would take too much of the budget."""
     kept_seconds: float
     """Forecast of what follows the search: the test, and saving; 0 where the budget is not in time."""
 
@@ -60,14 +64,14 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
     baselines = [method for method in methods if method.family == "baseline"]
     required = baselines or list(methods[:1])
     models = [method for method in methods if method.work]
-    test_work = len(models) * forecaster.evaluation(forecaster.n_test)
+    one_test = forecaster.evaluation(forecaster.n_test)
     if budget.unit == "trials":
         if budget.limit < len(required):
             raise BudgetError(
                 f"a budget of {budget.text} cannot hold the {len(required)} baselines "
                 f"({', '.join(m.name for m in required)}); give at least {len(required)}trials."
             )
-        return Terms(budget, None, Allowance(None, int(budget.limit)), test_work, 0.0)
+        return Terms(budget, None, Allowance(None, int(budget.limit)), len(models) * one_test, (), 0.0)
     least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
     least += sum(forecaster.evaluation(forecaster.n_validation + forecaster.n_test) for m in required if m.work)
     if budget.unit == "flop":
@@ -81,9 +85,14 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
             f"a budget of {budget.text} cannot hold the baselines ({', '.join(m.name for m in required)}) and "
             f"their test; that takes about {_amount(least, budget, forecaster)}."
         )
+    # Of many finalists on many rows, as many are tested as half of the budget holds, plain methods before chains.
+    models.sort(key=lambda method: (method.starts_from is not None, method.order))
+    fitting = int(max(0.0, MOST_TEST_SHARE * (limit - least)) / (TEST_MARGIN * one_test))
+    dropped = tuple(method.name for method in models[fitting:])
+    test_work = min(fitting, len(models)) * one_test
     room = max(least - saving, limit * (1 - RESERVE_SHARE) - TEST_MARGIN * test_work - saving)
     kept = forecaster.seconds(TEST_MARGIN * test_work + saving) if budget.unit == "seconds" else 0.0
-    return Terms(budget, limit, Allowance(room, None), test_work, kept)
+    return Terms(budget, limit, Allowance(room, None), test_work, dropped, kept)
 
 
 def _amount(work: float, budget: Budget, forecaster: Forecaster) -> str:

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from tunewise.study.journal import Event, Journal, mend, read_events
 from tunewise.study.policy import Race
 from tunewise.study.rates import rates_of
 from tunewise.study.runner import Worker
-from tunewise.task import Choices, Dataset, Task, TaskSpec, Text
+from tunewise.task import Choices, Task, TaskSpec, Text
 
 RUN, TASK, JOURNAL, ROWS = "run.json", "task.json", "trials.jsonl", "rows.jsonl"
 
@@ -139,12 +139,17 @@ class Contest:
                 profile=profile,
                 splits=task["splits"],
             )
+            rates, expected = run["budget"]["rates"], run["model"]["sha256"]
         except (KeyError, TypeError) as error:
             raise CandidateError(f"{folder} is not a complete run: {error} is missing in {RUN}.") from error
-        rates = run["budget"]["rates"]
-        ground = prepare(read, request, rates=rates, expected=run["model"]["sha256"])
+        ground = prepare(read, request, rates=rates, expected=expected)
         mend(folder / JOURNAL)
         past = read_events(folder / JOURNAL)
+        if not past and any((folder / "predictions").glob("*.jsonl")):
+            raise CandidateError(
+                f"{folder / JOURNAL} is missing or empty, but trials were run: going on would open the test split "
+                "a second time. Restore the journal, or start a new run."
+            )
         elapsed = max((event.get("elapsed", 0.0) for event in past), default=0.0)
         journal = Journal(folder / JOURNAL, on_event, elapsed_before=elapsed)
         return cls(folder, request, ground, journal, past)
@@ -170,6 +175,7 @@ class Contest:
         )
         self._phase("searching")
         race(ground, worker).go()
+        shutil.rmtree(self.folder / "trials", ignore_errors=True)
         rows = [row for row in files.best_rows(read_events(self.folder / JOURNAL)) if row.status == "finished"]
         if not rows:
             raise WorkError(f"not one trial finished; {self.folder / JOURNAL} tells what became of each.")
@@ -177,6 +183,8 @@ class Contest:
         self._phase("testing the finalists, once")
         for row in rows:
             self._test(row)
+        if not any(event["event"] == "tested" for event in read_events(self.folder / JOURNAL)):
+            raise WorkError(f"not one finalist could be tested; {self.folder / JOURNAL} tells why.")
         self._phase("writing the report")
         files.write_leaderboard(self.folder, read_events(self.folder / JOURNAL))
 
@@ -198,6 +206,12 @@ class Contest:
 
     def _test(self, row: files.Row) -> None:
         path = self.folder / "predictions" / f"{row.trial}-test.jsonl"
+        candidate = self.folder / "candidates" / row.method
+        origin = read_json(candidate / "candidate.json").get("trial")
+        if origin != row.trial:
+            raise CandidateError(
+                f"{candidate} holds trial {origin}, expected {row.trial}; the folder was changed."
+            )
         done = any(event["event"] == "tested" and event["trial"] == row.trial for event in self.past)
         if done and path.exists():
             return
@@ -208,7 +222,11 @@ class Contest:
             raise CandidateError(
                 f"{candidate} holds trial {origin}, expected {row.trial}; the folder was changed."
             )
-        evaluation = evaluate(load_predictor(candidate), self.ground.task.test)
+        try:
+            evaluation = evaluate(load_predictor(candidate), self.ground.task.test)
+        except Exception as error:  # as in a trial: recorded with its reason, and the others go on
+            self.journal.write("failed", row.trial, reason=f"in the test: {error}", error=type(error).__name__)
+            return
         write_predictions(path, evaluation)
         self.journal.write(
             "tested", row.trial, score=round(evaluation.score, 6), seconds=round(evaluation.seconds, 3)
@@ -281,7 +299,8 @@ def prepare(
             "it has changed since the run began. Restore it, or start a new run."
         )
     base = base_model(task.spec, model)
-    task, more = _fit_context(task, base, truncate=request.truncate)
+    more = _check_lengths(task, base, truncate=request.truncate)
+    base = replace(base, prompt=replace(base.prompt, truncate=request.truncate))
     tokens = TokenStatistics.of(base, task.train)
     if rates is None:
         rates = rates_of(loaded(model)) if request.budget.unit == "seconds" else {}
@@ -296,46 +315,30 @@ def prepare(
         text_tokens=answer.max_tokens if isinstance(answer, Text) else None,
     )
     terms = settle(request.budget, forecaster, methods)
-    return Ground(task, base, tuple(methods), forecaster, terms, (*request.notes, *more))
+    kept = tuple(method for method in methods if method.name not in terms.dropped)
+    dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
+    return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))
 
 
-def _fit_context(task: Task, base: AdaptedModel, *, truncate: bool) -> tuple[Task, list[str]]:
-    """Refuse inputs longer than the context, or cut them where that was asked for."""
-    from dataclasses import replace
-
+def _check_lengths(task: Task, base: AdaptedModel, *, truncate: bool) -> list[str]:
+    """Refuse inputs longer than the context, or tell how many will be cut where that was asked for."""
     notes: list[str] = []
-    splits: list[Dataset] = []
     for name, rows in (("train", task.train), ("validation", task.validation), ("test", task.test)):
         long = base.check_lengths(rows.inputs)
-        if long and not truncate:
-            first = rows.examples[long[0]]
-            raise DataError(
-                f"{len(long)} of {len(rows)} {name} inputs are longer than the model's context of "
-                f"{loaded(base.base).context} tokens (the first is row {first.row}). "
-                "Shorten them, or cut them with --truncate."
-            )
-        if long:
-            notes.append(f"{len(long)} {name} inputs were longer than the model's context and were cut.")
-            splits.append(_cut(rows, set(long), base))
+        if not long:
             continue
-        splits.append(rows)
-    train, validation, test = splits
-    return replace(task, train=train, validation=validation, test=test), notes
-
-
-def _cut(rows: Dataset, long: set[int], base: AdaptedModel) -> Dataset:
-    from dataclasses import replace
-
-    examples = list(rows.examples)
-    for place in long:
-        example = examples[place]
-        while base.check_lengths([example.inputs]):
-            # The longest field loses its last tenth until the prompt fits.
-            name = max(example.inputs, key=lambda field: len(example.inputs[field]))
-            shorter = example.inputs[name][: int(len(example.inputs[name]) * 0.9)]
-            example = replace(example, inputs={**example.inputs, name: shorter})
-        examples[place] = example
-    return Dataset(tuple(examples))
+        if truncate:
+            notes.append(f"{len(long)} {name} inputs are longer than the model's context and are cut.")
+            continue
+        renderer = base.renderer()
+        first = rows.examples[long[0]]
+        raise DataError(
+            f"{len(long)} of {len(rows)} {name} inputs are longer than the model's context of "
+            f"{renderer.model.context:,} tokens (the first is row {first.row}, "
+            f"{len(renderer.tokens([first.inputs])[0]):,} tokens with its prompt). "
+            "Shorten them, or cut them with --truncate."
+        )
+    return notes
 
 
 def check_out(folder: Path) -> None:
@@ -344,10 +347,22 @@ def check_out(folder: Path) -> None:
     Raises:
         SettingError: with what to do.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise SettingError(f"the output folder {folder} is a file; name another with --out.")
+    if folder.exists() and any(folder.iterdir()):
         raise SettingError(f"the output folder {folder} exists and is not empty; name another with --out.")
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise SettingError(f"the output folder {folder} cannot be written: no right to write in {existing}.")
+    # Asking for rights is not enough (a root user, a full or special file system): make it, and leave no trace.
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SettingError(
+            f"the output folder {folder} cannot be written: {reason}. Name another with --out."
+        ) from error
+    finally:
+        for path in made:
+            if path.is_dir():
+                path.rmdir()

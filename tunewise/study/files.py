@@ -175,7 +175,7 @@ def _line(folder: Path, spec: TaskSpec, row: Row) -> dict[str, Any]:
     path = folder / "predictions" / f"{row.trial}-test.jsonl"
     if row.status != "finished" or not path.exists():
         return line
-    tested = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    tested = [json.loads(text) for text in path.read_text(encoding="utf-8").split("\n") if text]
     outputs, targets = [t["prediction"] for t in tested], [t["target"] for t in tested]
     groups = [t["group"] for t in tested] if "group" in tested[0] else None
     metric = metrics.get(spec.metric)

@@ -94,7 +94,18 @@ class Forecaster:
         return OVERHEAD_SECONDS.get(kind, OVERHEAD_SECONDS["trial"])
 
     def evaluation(self, rows: int, demonstrations: int = 0) -> float:
-        """Work of predicting `rows` rows, their targets' log-probabilities included."""
+        """Work of predicting `rows` rows, and of their targets' log-probabilities where these cost extra."""
+        if self.text_tokens is None:
+            return self.prediction(rows, demonstrations)
+        t = self.tokens
+        prefix = t.prefix + demonstrations * t.turn
+        tokens = rows * (t.suffix * PADDING + t.answer) + prefix
+        return self.prediction(rows, demonstrations) + self._work(
+            "score", tokens, prefix + t.suffix, rows * t.answer
+        )
+
+    def prediction(self, rows: int, demonstrations: int = 0) -> float:
+        """Work of predicting `rows` rows."""
         t = self.tokens
         prefix = t.prefix + demonstrations * t.turn
         if self.text_tokens is None:
@@ -102,9 +113,7 @@ class Forecaster:
             return self._work("score", tokens, prefix + t.suffix, rows * (1 + t.nodes))
         new = rows * min(self.text_tokens, 1.2 * t.answer + 2)
         tokens = rows * t.suffix * PADDING + prefix
-        made = self._work("generate", tokens + new, prefix + t.suffix, new)
-        scored = self._work("score", tokens + rows * t.answer, prefix + t.suffix, rows * t.answer)
-        return made + scored
+        return self._work("generate", tokens + new, prefix + t.suffix, new)
 
     def prompt_trial(self, demonstrations: int) -> float:
         """Work of one prompt with its calibrations: validation rows, and training inputs for the batch bias."""

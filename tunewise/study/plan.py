@@ -10,6 +10,7 @@ from typing import Any
 from tunewise.adapted import loaded
 from tunewise.study.contest import Ground, race
 from tunewise.study.policy import Outcome, Proposal
+from tunewise.task import Task
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class PlannedTrial:
 class Plan:
     """The data's profile and the trials that the budget would buy."""
 
+    task: Task
     profile: Any
     trials: list[PlannedTrial]
     total_seconds: float
@@ -41,9 +43,14 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        data = asdict(self)
-        data["profile"] = self.profile.to_json() if self.profile else None
-        return data
+        kept = {name: value for name, value in vars(self).items() if name not in ("task", "profile", "trials")}
+        return {
+            "spec": self.task.spec.to_json(),
+            "guessed": self.task.source.get("guessed", {}),
+            "profile": self.profile.to_json() if self.profile else None,
+            "trials": [asdict(trial) for trial in self.trials],
+            **kept,
+        }
 
 
 @dataclass
@@ -70,12 +77,17 @@ class Forecasting:
             family=proposal.method.family,
             parameters=dict(proposal.parameters),
             stage=proposal.stage,
-            forecast_seconds=round(forecaster.seconds(work, self.rates), 1),
+            forecast_seconds=round(work / self._rate(kind), 1),
             forecast_memory_mb=round(forecaster.memory_mb(kind, batch_size, parameters, network.dtype.itemsize)),
         )
         # Equal outcomes: which rate would win cannot be known, and any of them goes on to the same cost.
         status = "finished" if proposal.until is None else "paused"
         return Outcome(proposal.trial, status, 0.5, 1.0, work)
+
+    def _rate(self, kind: str | None) -> float:
+        """Work a second: at the scoring rate, or, where work is not weighed by rates, at that of the kind."""
+        weighed = bool(self.ground.forecaster.rates)
+        return self.rates["score" if weighed or kind is None else kind]
 
     def prune(self, trial: str, reason: str) -> None:
         """Nothing is pruned that did not run."""
@@ -94,6 +106,7 @@ def plan_of(ground: Ground, rates: Mapping[str, float]) -> Plan:
     total = math.fsum(trial.forecast_seconds for trial in runner.trials.values()) + test_seconds
     tokens = forecaster.tokens
     return Plan(
+        task=ground.task,
         profile=ground.task.profile,
         trials=list(runner.trials.values()),
         total_seconds=round(total, 1),

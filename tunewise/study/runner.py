@@ -21,7 +21,7 @@ from tunewise.study.files import artifact_mb, trainable_parameters
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal
 from tunewise.study.policy import Outcome, Proposal
-from tunewise.study.trials import Checked, MeteredTrial, peak_rss_mb
+from tunewise.study.trials import Checked, MeteredTrial, peak_rss_mb, reset_peak_rss
 from tunewise.task import Task
 
 LEAST_DONE_SECONDS = 20.0
@@ -60,6 +60,8 @@ class Worker:
             elif event["event"] == "message":
                 self._said.add(event["text"])
                 self.stopped_by_clock |= bool(event.get("hard_stop"))
+            if event["event"] == "finished":
+                self._install(event["trial"], event["trial"].rpartition("-")[0])
 
     def run(self, proposal: Proposal) -> Outcome:
         """Run, continue or repeat a trial."""
@@ -67,7 +69,9 @@ class Worker:
         if recorded is not None:
             self._remember(proposal.method.name, recorded)
             return recorded
-        if self._clock_has_stopped():
+        # Baselines cost next to nothing, and a paused trial has a result that only wants to be kept.
+        exempt = proposal.method.family == "baseline" or bool(self._before(proposal))
+        if self._clock_has_stopped() and not exempt:
             reason = "the time of the budget was used up before it could start"
             before = self._recorded.get(proposal.trial, [])
             work = max((e.get("work", 0.0) for e in before), default=0.0)
@@ -113,6 +117,7 @@ class Worker:
         self._write_start(proposal, continued=bool(before))
         begun = time.perf_counter()
         try:
+            reset_peak_rss()
             start = self._start(proposal)
             trial.watch(start)
             trial.spend("overhead", 0.0 if before else self.forecaster.overhead(proposal.method.work))
@@ -123,12 +128,10 @@ class Worker:
             if trial.paused and not trial.ended_by_clock:
                 return self._pause(proposal, trial, work, seconds)
             return self._finish(proposal, trial, fitted, work, seconds)
-        except KeyboardInterrupt:
-            raise
         except Exception as error:
             work = trial.work + (before.get("work") or 0.0)
             reason = str(error) if isinstance(error, TunewiseError) else f"{type(error).__name__}: {error}"
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - begun + (before.get("seconds") or 0.0)
             self._write("failed", proposal, reason=reason, error=type(error).__name__, work=work, seconds=seconds)
             shutil.rmtree(trial.folder, ignore_errors=True)
             return Outcome(proposal.trial, "failed", work=work)
@@ -157,6 +160,7 @@ class Worker:
             pause_at=pause_at,
             work_limit=None if limit is None else limit - (before.get("work") or 0.0),
         )
+        trial.best = self._kept_best(proposal)
         trial.on_check = lambda checked, epoch: self._report(proposal, trial, checked, epoch, before)
         trial.on_progress = lambda step, steps, loss: self._show(proposal, trial, step, steps)
         return trial
@@ -169,6 +173,7 @@ class Worker:
     def _pause(self, proposal: Proposal, trial: MeteredTrial, work: float, seconds: float) -> Outcome:
         assert trial.best is not None
         verdict = trial.best.verdict
+        self._write_validation(proposal, trial.best)
         self._write(
             "paused",
             proposal,
@@ -183,16 +188,14 @@ class Worker:
     def _finish(
         self, proposal: Proposal, trial: MeteredTrial, fitted: Predictor, work: float, seconds: float
     ) -> Outcome:
-        best = trial.best or self._kept_best(proposal)
+        best = trial.best
         if best is None:
             reason = "the time of the budget was used up before its first check"
             self._write("out_of_budget", proposal, reason=reason, work=work)
             return Outcome(proposal.trial, "out_of_budget", work=work)
         verdict = best.verdict
         outcome = Outcome(proposal.trial, "finished", verdict.value, verdict.log_loss, work)
-        if best.evaluation is not None:
-            name = f"{proposal.trial}-validation.jsonl"
-            write_predictions(self.folder / "predictions" / name, best.evaluation)
+        self._write_validation(proposal, best)
         if self._remember(proposal.method.name, outcome):
             self._save(proposal, fitted)
         self._write(
@@ -205,10 +208,11 @@ class Worker:
             seconds=round(seconds, 3),
             peak_rss_mb=round(peak_rss_mb(), 1),
             trainable_parameters=trainable_parameters(fitted),
-            artifact_mb=artifact_mb(self.folder / "candidates" / proposal.method.name),
+            artifact_mb=artifact_mb(self._pending(proposal.trial)),
             request_work=self._request_work(proposal, fitted),
-            cut_short=trial.ended_by_clock,
+            cut_short=trial.ended_by_clock or trial.ended_by_work,
         )
+        self._install(proposal.trial, proposal.method.name)
         shutil.rmtree(trial.folder, ignore_errors=True)
         return outcome
 
@@ -237,7 +241,24 @@ class Worker:
             }
             add_origin(folder, origin)
 
-        replace_folder(self.folder / "candidates" / proposal.method.name, write)
+        replace_folder(self._pending(proposal.trial), write)
+
+    def _pending(self, trial: str) -> Path:
+        """Where a candidate waits until its trial is on record as finished."""
+        return self.folder / "trials" / trial / "candidate"
+
+    def _install(self, trial: str, method: str) -> None:
+        """Put a waiting candidate in its place; killed in between, it waits on for the next process."""
+        pending, place = self._pending(trial), self.folder / "candidates" / method
+        if pending.exists():
+            place.parent.mkdir(exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            pending.replace(place)
+
+    def _write_validation(self, proposal: Proposal, best: Checked) -> None:
+        if best.evaluation is not None:
+            name = f"{proposal.trial}-validation.jsonl"
+            write_predictions(self.folder / "predictions" / name, best.evaluation)
 
     def _remember(self, method: str, outcome: Outcome) -> bool:
         """Whether `outcome` is the best finished trial of its method so far."""
@@ -256,7 +277,7 @@ class Worker:
             return 0.0
         rows = 100
         shots = len(fitted.prompt.demonstrations)
-        return (self.forecaster.evaluation(rows + 1, shots) - self.forecaster.evaluation(1, shots)) / rows
+        return (self.forecaster.prediction(rows + 1, shots) - self.forecaster.prediction(1, shots)) / rows
 
     def _report(
         self, proposal: Proposal, trial: MeteredTrial, checked: Checked, epoch: float | None, before: Event

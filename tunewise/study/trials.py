@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
@@ -52,6 +53,7 @@ class MeteredTrial:
     losses: list[float] = field(default_factory=list)
     paused: bool = False
     ended_by_clock: bool = False
+    ended_by_work: bool = False
     _counted: dict[str, float] = field(default_factory=dict)
     _meter_before: dict[str, float] = field(default_factory=dict)
     _model: Any = None
@@ -79,9 +81,9 @@ class MeteredTrial:
         """Score `candidate` on validation; whether to stop is the study's to say."""
         evaluation = evaluate(candidate, self.validation) if len(self.validation) else None
         self.paused = self.pause_at is not None and step >= self.pause_at
-        spent = self.work_limit is not None and self.work > self.work_limit
+        self.ended_by_work = self.work_limit is not None and self.work > self.work_limit
         self.ended_by_clock = self.must_end()
-        stop = self.paused or spent or self.ended_by_clock
+        stop = self.paused or self.ended_by_work or self.ended_by_clock
         value, loss = (evaluation.score, evaluation.log_loss) if evaluation else (None, None)
         checked = Checked(step, Verdict(value, stop, loss), evaluation)
         if self.best is None or checked.verdict.better_than(self.best.verdict):
@@ -98,7 +100,12 @@ class MeteredTrial:
         return self.ended_by_clock
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Keep `state` on disk: `tensors` as safetensors, the rest as JSON."""
+        """Keep `state` on disk: `tensors` as safetensors, the rest as JSON.
+
+        Only at a rung: a trial that ends needs no state, and must not spoil the one it would be resumed from.
+        """
+        if not self.paused:
+            return
         from safetensors.torch import save_file
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +147,7 @@ def fit_once(method: Any, start: Predictor, train: Dataset, validation: Dataset,
     with tempfile.TemporaryDirectory() as folder:
         trial = MeteredTrial(seed, Path(folder), validation)
         trial.watch(start)
+        reset_peak_rss()
         begun = time.perf_counter()
         adapted = method.fit(start, train, validation, trial)
         seconds = time.perf_counter() - begun
@@ -147,7 +155,18 @@ def fit_once(method: Any, start: Predictor, train: Dataset, validation: Dataset,
     return Fitted(adapted, seconds, peak_rss_mb(), trial.losses, score)
 
 
+def reset_peak_rss() -> None:
+    """Start measuring the peak anew, where the system can: the largest trial must not lend its peak to others."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
+    """Largest resident memory of this process, in MB: since `reset_peak_rss` where the system can tell."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if found:
+            return int(found[0]) / 1e3
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
