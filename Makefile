@@ -32,7 +32,7 @@ test: venv
 # Peers live in .venv-peers, so that their pins never meet ours; benchmarks/run.sh creates it
 # from benchmarks/constraints.txt.
 bench: venv
-	@test -f benchmarks/run.sh || { echo "error: benchmarks/run.sh is missing: there is no benchmark to run" >&2; exit 1; }
+	@test -f benchmarks/run.sh || { echo "error: benchmarks/run.sh is missing: no side-by-side benchmark is written yet" >&2; exit 1; }
 	bash benchmarks/run.sh $(abspath $(BIN)/python)
 
 clean:

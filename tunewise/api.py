@@ -84,6 +84,8 @@ def compare(
     request = _request(model, methods, budget, margin, seed, truncate)
     if out is not None:
         check_out(Path(out))
+    if on_event is not None and not isinstance(task, Task):
+        on_event({"event": "phase", "trial": None, "text": "reading the data, fetching them first where needed"})
     task = _task(task, seed, reading)
     request = _with_methods(request, methods, task)
     folder = Path(out) if out is not None else _free_folder(Path("runs") / task.name)

@@ -71,7 +71,7 @@ def fit_in(ladders: Sequence[Ladder], price: Price, fits: Fits, say: Callable[[s
 def _cut(ladders: Sequence[Ladder], price: Price, fits: Fits, *, alone: bool) -> list[Ladder]:
     full = {ladder.method.name: ladder.epochs for ladder in ladders}
     chosen = list(ladders)
-    for rates, share in ((2, 1.0), (2, 0.75), (1, 0.75), (1, 0.5), *([(1, 0.0)] if alone else [])):
+    for rates, share in ((2, 1.0), (2, 0.6), (1, 0.6), (1, 0.5), *([(1, 0.0)] if alone else [])):
         for shorten in (_fewer_rates, _fewer_passes):
             least = {name: max(LEAST_PASSES, math.ceil(passes * share)) for name, passes in full.items()}
             while not fits(chosen):

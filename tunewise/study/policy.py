@@ -25,7 +25,7 @@ from tunewise.study.ladders import Ladder, fit_in
 from tunewise.task import TaskSpec
 
 PROMPT_SHARE = 0.20
-RESERVE_SHARE = 0.07
+RESERVE_SHARE = 0.10
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
 
 
