@@ -206,11 +206,12 @@ def _task(shape: Shape, rows: list[dict[str, Any]]) -> dict[str, Any]:
         counts[row["target"]] = counts.get(row["target"], 0) + 1
     profile: dict[str, Any] = {
         "rows": {"train": 256, "validation": 200, "test": len(rows)},
-        "balance": {"test": counts} if shape.kind == "classification" else {},
-        "lengths": {"text": {"min": 3, "median": 10, "p95": 19, "max": 37}},
+        "labels": {"test": counts} if shape.kind == "classification" else {},
+        "lengths": {"input": {"median": 10, "p95": 19, "max": 37}, "target": {"median": 5, "p95": 9, "max": 12}},
         "duplicates": 72,
         "conflicts": 3,
-        "leaks": [12, 88, 301],
+        "leaks": 3,
+        "leak_rows": [12, 88, 301],
         "some_later_key": {"depth": [1, 2]},
         "warnings": ["3 rows of the test file also stood in the training rows; they were left out of training."],
     }

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tunewise"
 
 TIERS = (
-    ("errors",),
+    ("errors", "figures", "whole"),
     ("task", "settings"),
     (
         "metrics",
@@ -25,10 +25,11 @@ TIERS = (
         "model_folders",
     ),
     ("engine",),
-    ("prompt", "adapted", "candidates"),
+    ("prompt", "adapted", "candidates", "run_folders"),
     ("methods",),
     ("study",),
     ("recommend", "report"),
+    ("arguments", "progress"),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -299,7 +299,7 @@ def test_what_is_left_out_is_counted() -> None:
     said = " ".join(profile.warnings)
     for part in (
         "1 row without an input",
-        "1 row that only repeat",
+        "1 row that only repeats an earlier row",
         "conflicting labels (rows 1, 31",
         "below 100",
     ):
@@ -319,6 +319,39 @@ def test_imbalance_absent_labels_and_odd_labels_are_said() -> None:
         "fewer than 10 rows",
     ):
         assert part in said
+
+
+def test_few_rows_of_a_label_are_said_of_training_and_test() -> None:
+    content = rows(60, labels=("a", "a", "b"))
+    lone = [{"text": f"odd thing number {number} {number * 7}", "label": "c"} for number in range(8)]
+    profile = read([*content, *lone]).profile
+    assert profile is not None
+    said = [text for text in profile.warnings if "fewer than 10 rows" in text]
+    assert [text.partition(",")[0] for text in said] == ["For training", "In the test"]
+    assert 'the label "c" has fewer' in said[0]
+    full = read(rows(600)).profile
+    assert full is not None
+    assert not [text for text in full.warnings if "fewer than 10 rows" in text]
+
+
+PRICES = [
+    {"text": f"item {number} of the list {number * 13}", "price": f"{number * 1.37:.2f}"} for number in range(60)
+]
+
+
+def test_numbers_that_were_taken_for_texts_are_said() -> None:
+    profile = read(PRICES).profile
+    assert profile is not None
+    (notice,) = [text for text in profile.warnings if "different numbers" in text]
+    assert notice.startswith('The column "price" holds 60 different numbers; they were taken as texts to write')
+    assert "give --kind classification" in notice
+
+
+def test_numbers_are_not_said_where_the_kind_was_given_or_the_targets_are_words() -> None:
+    words = [{**row, "price": f"about {row['price']} euros"} for row in PRICES]
+    for profile in (read(PRICES, kind="generation").profile, read(words).profile):
+        assert profile is not None
+        assert not [text for text in profile.warnings if "different numbers" in text]
 
 
 def test_profile_survives_json() -> None:

@@ -20,7 +20,8 @@ import tunewise
 from tunewise.errors import CandidateError, SettingError, WorkError
 from tunewise.recommend import Finalist, Recommendation, nominate, recommend
 from tunewise.rule import judge
-from tunewise.statistics import Difference, _rate_difference
+from tunewise.statistics import Difference
+from tunewise.statistics.comparing import rate_difference
 
 LABELS = ("a", "b")
 DOCS = Path(__file__).parents[1] / "docs" / "run-folder.md"
@@ -293,7 +294,7 @@ def test_a_nominee_worse_by_the_margin_is_rarely_shown() -> None:
     rng = np.random.default_rng(0)
     shown = 0
     for b, c, _ in rng.multinomial(400, [0.07, 0.03, 0.90], size=1000):
-        verdict = judge("full", "lora", {"full": _rate_difference(int(b), int(c), 400)}, 4.0, 1000)
+        verdict = judge("full", "lora", {"full": rate_difference(int(b), int(c), 400)}, 4.0, 1000)
         shown += verdict.status != "undecided"
     assert 0.02 < shown / 1000 < 0.075
 

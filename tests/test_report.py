@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import hashlib
 import json
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +21,8 @@ from hypothesis import strategies as st
 
 from tests.run_folder import LABELS, Shape, write_run
 from tunewise.errors import CandidateError
-from tunewise.report import build, words
+from tunewise.reading import Profile
+from tunewise.report import build, facts, words
 from tunewise.report.charts import Point, against_cost, pareto
 from tunewise.report.files import Fields
 from tunewise.report.journal import fold
@@ -298,21 +301,20 @@ def test_settings_are_shown_with_their_origin(run: Path) -> None:
 def test_profile_is_shown_and_unknown_keys_are_skipped(run: Path) -> None:
     text = read(run).text("data")
     for wanted in (
-        "Duplicate rows 72",
-        "Rows with conflicting targets 3",
+        "Repeated rows, left out 72",
+        "Inputs with conflicting targets 3",
         "Train rows 256",
         "p95",
         "abbreviation",
     ):
         assert wanted in text
     assert "some_later_key" not in text
-    conflicts = [{"targets": ["a", "b"], "rows": [1, 2]}, {"targets": ["a", "c"], "rows": [7, 8, 9]}]
-    change(run, "task.json", profile={"conflicts": conflicts, "leaks": {"validation": [4], "test": [5, 6]}})
-    text = read(run).text("data")
-    assert "Rows with conflicting targets 5" in text
-    assert "Rows of the test found in training 3" in text
-    change(run, "task.json", profile={"balance": [1, 2], "lengths": "long", "duplicates": {"a": "b"}})
+    change(run, "task.json", profile={"labels": [1, 2], "lengths": "long", "duplicates": {"a": "b"}})
     assert "task.json holds no profile" in read(run).text("data")
+
+
+def test_the_page_knows_the_counts_of_a_profile() -> None:
+    assert set(facts.FINDINGS) <= {field.name for field in dataclasses.fields(Profile)}
 
 
 def test_plain_libraries_follow_from_the_candidate_files(run: Path) -> None:
@@ -330,6 +332,7 @@ def test_plain_libraries_follow_from_the_candidate_files(run: Path) -> None:
 def test_a_run_that_has_only_begun_still_has_a_page(run: Path) -> None:
     for name in ("leaderboard.csv", "recommendation.json", "trials.jsonl", "rows.jsonl"):
         (run / name).unlink()
+    shutil.rmtree(run / "predictions")
     page = read(run)
     assert [one for one in page.ids if one in SECTIONS] == list(SECTIONS)
     assert "No recommendation yet" in page.text("verdict")
@@ -339,11 +342,32 @@ def test_a_run_that_has_only_begun_still_has_a_page(run: Path) -> None:
     assert "no pick to use" in page.text("use")
 
 
-def test_missing_inputs_and_predictions_are_said_to_be_missing(run: Path) -> None:
+def test_missing_inputs_are_said_to_be_missing(run: Path) -> None:
     (run / "rows.jsonl").unlink()
     assert "its text is not in the run folder" in read(run).text("mistakes")
-    (run / "predictions" / "lora-1-test.jsonl").unlink()
-    assert "no test predictions" in read(run).text("answers")
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "advice"),
+    [
+        ("trials.jsonl", "trials.jsonl is missing", "restore it from a copy, or compare again with a new --out"),
+        ("recommendation.json", "recommendation.json is missing", "run `tunewise resume`"),
+        ("leaderboard.csv", "leaderboard.csv is missing", "run `tunewise resume`"),
+        ("predictions/full-1-test.jsonl", "full-1 was tested", "run `tunewise resume`"),
+    ],
+)
+def test_a_file_that_the_journal_tells_of_is_missed(run: Path, name: str, says: str, advice: str) -> None:
+    (run / name).unlink()
+    with pytest.raises(CandidateError, match=f"{re.escape(says)}.*{re.escape(advice)}"):
+        build(run)
+
+
+def test_a_run_that_was_stopped_before_its_verdict_still_has_a_page(run: Path) -> None:
+    events = [event for event in lines(run, "trials.jsonl") if event["event"] not in ("nominated", "tested")]
+    (run / "trials.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    for name in ("leaderboard.csv", "recommendation.json"):
+        (run / name).unlink()
+    assert "No recommendation yet" in read(run).text("verdict")
 
 
 def test_an_empty_leaderboard_points_to_the_trials(run: Path) -> None:
@@ -370,6 +394,9 @@ def test_a_torn_last_line_of_the_journal_is_dropped(run: Path) -> None:
         ("run.json", '{"format": 2}', "format 2"),
         ("task.json", '{"format": 1, "spec": {"kind": "classification"}}', "task.json, spec"),
         ("trials.jsonl", '{"event": "st\n{"event": "message"}\n', "trials.jsonl, line 1"),
+        ("trials.jsonl", '{"trial": "lora-1"}\n', "trials.jsonl, line 1: 'event' is None"),
+        ("predictions/full-1-test.jsonl", '{"row": 1}\n{', "predictions/full-1-test.jsonl, line 2: not JSON"),
+        ("predictions/full-1-test.jsonl", "", "predictions/full-1-test.jsonl: found no predictions"),
         ("leaderboard.csv", "name,score\nlora,0.5\n", "column 'candidate' is missing"),
         ("leaderboard.csv", "candidate,method,score,status\nlora,lora,high,finished\n", "expected a number"),
         ("leaderboard.csv", "candidate,method,score,status\nlora,lora\n", "expected 4 values"),
@@ -431,7 +458,7 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
 
 def test_names_with_separators_do_not_lead_out_of_the_folder(run: Path) -> None:
     outside = run.parent / "secret-test.jsonl"
-    (run / "predictions" / "lora-1-test.jsonl").rename(outside)
+    shutil.copy(run / "predictions" / "lora-1-test.jsonl", outside)
     text = (run / "leaderboard.csv").read_text().replace("lora-1,", "../../secret,", 1)
     (run / "leaderboard.csv").write_text(text)
     change(run, "recommendation.json", pick="lora")

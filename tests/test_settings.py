@@ -19,6 +19,9 @@ from tunewise.settings import Budget, ReadingSettings, Settings, flag, metavar, 
         ("10m", "seconds", 600),
         ("1.5h", "seconds", 5400),
         (" 10 M ", "seconds", 600),
+        ("5m30s", "seconds", 330),
+        ("1h 2m 3s", "seconds", 3723),
+        ("1h30s", "seconds", 3630),
         ("40trials", "trials", 40),
         ("1 trial", "trials", 1),
         ("3e14flop", "flop", 3e14),
@@ -31,7 +34,22 @@ def test_budgets_are_read(text: str, unit: str, limit: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "10", "m", "ten minutes", "0m", "-5m", "1.5trials", "0.0h", "10 parsecs", "1e999flop", "10m5"],
+    [
+        "",
+        "10",
+        "m",
+        "ten minutes",
+        "0m",
+        "-5m",
+        "1.5trials",
+        "0.0h",
+        "10 parsecs",
+        "1e999flop",
+        "10m5",
+        "30s5m",
+        "0h0s",
+        "9" * 400 + "s",
+    ],
 )
 def test_a_nonsense_budget_is_refused_with_examples(text: str) -> None:
     with pytest.raises(SettingError, match=r"10m.*40trials.*3e14flop"):

@@ -81,6 +81,10 @@ class ModelRef:
         return {"name": self.name, "sha256": self.sha256}
 
 
+NO_MODEL = ModelRef("", "")
+"""Stands where nothing needs a language model: it is never fetched or loaded."""
+
+
 @dataclass(frozen=True)
 class Constraint:
     """What an answer may be. `choices`: one of the task's labels, scored over all of them."""
@@ -238,7 +242,7 @@ class AdaptedModel:
                     valid=True,
                     milliseconds=float(scores.milliseconds[row]),
                     prompt_tokens=int(scores.prompt_tokens[row]),
-                    cached_tokens=scores.cached_tokens,
+                    cached_tokens=int(scores.cached_tokens[row]),
                 )
             )
         return predictions
@@ -279,7 +283,7 @@ def loaded(base: ModelRef) -> LanguageModel:
         CandidateError: what the name leads to today is not the model that the checksum names.
     """
     from tunewise import catalog
-    from tunewise.engine.model import load
+    from tunewise.engine.loading import load
 
     folder = catalog.resolve_model(base.name)
     found = checksum(folder)

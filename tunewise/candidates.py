@@ -8,16 +8,16 @@ safetensors are read or written.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewise.errors import CandidateError
+from tunewise.fetching import sha256_of
 from tunewise.prompt import Prompt
 from tunewise.task import TaskSpec
+from tunewise.whole import put_folder, write_text
 
 if TYPE_CHECKING:
     from tunewise.adapted import AdaptedModel
@@ -32,9 +32,7 @@ OWN_FILES = frozenset({CANDIDATE, "prompt.json", "calibration.json", "tunewise.j
 
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as JSON, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -57,20 +55,14 @@ def read_json(path: Path) -> Any:
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a new folder beside `folder`, then put it in its place, whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    partial = folder.with_name(f".{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+    partial.mkdir(parents=True)
     try:
         write(partial)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            os.replace(folder, old / "old")
-            os.replace(partial, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(partial, folder)
+        put_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    folder.chmod(0o755)
 
 
 def describe(folder: Path, kind: str, spec: TaskSpec, **more: Any) -> None:
@@ -82,7 +74,7 @@ def seal(folder: Path) -> None:
     """Note the SHA-256 of every file in `candidate.json`, so that damage is seen when it is loaded."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CANDIDATE)
     path = folder / CANDIDATE
-    sums = {str(file.relative_to(folder)): file_sha256(file) for file in files}
+    sums = {str(file.relative_to(folder)): sha256_of(file) for file in files}
     write_json(path, {**read_json(path), "files": sums})
 
 
@@ -92,18 +84,10 @@ def check_seal(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise CandidateError(f"{path} is missing; the candidate is not complete. Copy it again.")
-        if file_sha256(path) != expected:
+        if sha256_of(path) != expected:
             raise CandidateError(
                 f"{path} is damaged or was changed: its checksum is another than when it was saved."
             )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def add_origin(folder: Path, origin: Mapping[str, Any]) -> None:

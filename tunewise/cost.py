@@ -2,10 +2,12 @@
 
 Work is counted from tokens and the model's shape, never from a clock, so two runs of the same study count the
 same. The count follows the usual accounting (Kaplan et al. 2020, appendix B): two operations a parameter a token
-for a forward pass, attention added, and only the positions that are projected pay for the vocabulary.
+for a forward pass, attention added, and only the positions that are projected pay for the vocabulary. Attention
+is a kind of its own: it multiplies small matrices, several times slower than the layers' large ones, so that a
+long prompt takes longer than its operations say.
 
 >>> shape = ModelShape.from_config(json.loads(Path("config.json").read_text()))
->>> forward_flop(shape, tokens=1000, context=70, projected=10) / 1e9
+>>> operations("score", shape, tokens=1000, products=70_000, projected=10)
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-KINDS = ("score", "generate", "train-lora", "train-soft-prompt", "train-full")
-"""Kinds of work that run at rates of their own."""
+KINDS = ("score", "generate", "train-lora", "train-soft-prompt", "train-full", "attention")
+"""Kinds of work that run at rates of their own. `score` is a pass over given tokens, `generate` one over a new token
+of each row; `attention` is the products of queries, keys and values in all passes."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +55,25 @@ class ModelShape:
         return self.layers * (2 * queries + keys_values + 3 * self.hidden * self.intermediate)
 
 
-def forward_flop(shape: ModelShape, *, tokens: int, context: float, projected: int) -> float:
-    """Operations of one forward pass.
+PASSES = {"score": 1, "generate": 1, "train-lora": 2, "train-soft-prompt": 2, "train-full": 3}
+"""Work in forward passes: gradients of activations cost one more, those of all weights another."""
+ATTENTION_PASSES = 3
+"""The same for attention, whose every operand is an activation, in any kind of training."""
+
+
+def operations(
+    kind: str, shape: ModelShape, *, tokens: float, products: float, projected: float
+) -> dict[str, float]:
+    """Operations of one pass by the kind of work they are, backward included where it trains.
 
     Args:
+        kind: one of `KINDS`.
         shape: of the model.
-        tokens: that go through the network, padding included.
-        context: mean number of keys that a token sees.
+        tokens: that go through the network.
+        products: pairs of a query and a key that are multiplied, masked ones included.
         projected: positions whose logits are computed.
     """
-    attention = 4 * shape.layers * shape.heads * shape.head_size * context
-    return tokens * (2 * shape.block_parameters + attention) + 2 * projected * shape.hidden * shape.vocabulary
-
-
-PASSES = {"score": 1.0, "generate": 1.0, "train-lora": 2.0, "train-soft-prompt": 2.0, "train-full": 3.0}
-"""Work in forward passes: gradients of activations cost one more, those of all weights another."""
-
-
-def flop(kind: str, shape: ModelShape, *, tokens: int, context: float, projected: int) -> float:
-    """Operations of one pass of a `kind` of `KINDS`, backward included where it trains."""
-    return PASSES[kind] * forward_flop(shape, tokens=tokens, context=context, projected=projected)
+    dense = 2 * tokens * shape.block_parameters + 2 * projected * shape.hidden * shape.vocabulary
+    attention = 4 * products * shape.layers * shape.heads * shape.head_size
+    passes = ATTENTION_PASSES if kind.startswith("train") else 1
+    return {kind: PASSES[kind] * dense, "attention": passes * attention}

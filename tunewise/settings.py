@@ -27,6 +27,7 @@ FILE_NAME = "tunewise.toml"
 
 Unit = Literal["seconds", "trials", "flop"]
 _BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:e\+?\d+)?)\s*(?P<unit>[a-z]+)", re.IGNORECASE)
+_TIME = re.compile(r"(?:(\d+)\s*h)?\s*(?:(\d+)\s*m)?\s*(?:(\d+)\s*s)?", re.IGNORECASE)
 _UNITS: dict[str, tuple[Unit, int]] = {
     "s": ("seconds", 1),
     "m": ("seconds", 60),
@@ -50,17 +51,26 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read `90s`, `10m`, `1.5h`, `40trials` or `3e14flop`.
+        """Read `90s`, `10m`, `1.5h`, `5m30s`, `40trials` or `3e14flop`.
 
         Raises:
             SettingError: `text` is none of these, or not a positive amount.
         """
-        found = _BUDGET.fullmatch(text.strip())
-        unit, factor = _UNITS.get(found["unit"].lower(), (None, 0)) if found else (None, 0)
-        limit = float(found["number"]) * factor if found else 0.0
+        unit, limit = _amount(text.strip())
         if unit is None or limit <= 0 or not math.isfinite(limit) or (unit == "trials" and limit % 1):
             raise SettingError(f'budget: found "{text}"; expected {_expected("budget")}.')
         return cls(text.strip(), unit, limit)
+
+
+def _amount(text: str) -> tuple[Unit | None, float]:
+    """The unit and the amount that `text` names; (None, 0) when it names none."""
+    together = _TIME.fullmatch(text)
+    if together:
+        hours, minutes, seconds = (float(part or 0) for part in together.groups())
+        return "seconds", 3600 * hours + 60 * minutes + seconds
+    found = _BUDGET.fullmatch(text)
+    unit, factor = _UNITS.get(found["unit"].lower(), (None, 0)) if found else (None, 0)
+    return unit, float(found["number"]) * factor if found else 0.0
 
 
 def _setting(default: Any, help: str, metavar: str, expected: str) -> Any:
@@ -133,9 +143,9 @@ class Settings(ReadingSettings):
     )
     budget: str = _setting(
         "10m",
-        "What may be spent: time (90s, 10m, 1h), trials (40trials) or counted work (3e14flop).",
+        "What may be spent: time (90s, 10m, 1h30m), trials (40trials) or counted work (3e14flop).",
         "BUDGET",
-        "a time (90s, 10m, 1h), a number of trials (40trials) or counted work (3e14flop), greater than 0",
+        "a time (90s, 10m, 1h30m), a number of trials (40trials) or counted work (3e14flop), greater than 0",
     )
     margin: float = _setting(
         2.0,

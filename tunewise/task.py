@@ -37,10 +37,17 @@ class Choices:
         """The spelling of `label` shown to the model."""
         return self.words[self.labels.index(label)]
 
+    @property
+    def are_codes(self) -> bool:
+        """Whether any label is a code, whose word says something that the label itself does not."""
+        return any(map(self._is_code, self.labels))
+
     def name(self, label: str) -> str:
         """`label` for people: with its word beside it, where the data hold a code."""
-        word = self.word(label)
-        return label if word == label else f"{label} ({word})"
+        return f"{label} ({self.word(label)})" if self._is_code(label) else label
+
+    def _is_code(self, label: str) -> bool:
+        return self.word(label) not in (label, " ".join(label.replace("_", " ").split()))
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,23 @@
 
 import json
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tunewise
-from tests.cli.fake_api import LEADERBOARD, RECOMMENDATION, TASK, FakeApi, run
+from tests.cli.fake_api import LEADERBOARD, RECOMMENDATION, TASK, FakeApi, run, study
+from tunewise import methods, metrics
+from tunewise.cli.names import method_names, metric_names
 from tunewise.errors import CandidateError, DataError, WorkError
+from tunewise.methods.base import FAMILIES
 from tunewise.reading import Profile
 from tunewise.reading.clean import Conflict
+from tunewise.recommend import Compared
 from tunewise.settings import Settings, flag
+from tunewise.task import KINDS
 
 
 class TestCompare:
@@ -108,8 +114,16 @@ class TestCompare:
     def test_json_is_alone_on_standard_output(self, api: FakeApi) -> None:
         api.events = [{"event": "phase", "text": "reading"}]
         result = run("compare", "tickets.csv", "--json")
-        assert json.loads(result.stdout) == json.loads(json.dumps(RECOMMENDATION.to_json()))
+        told = json.loads(json.dumps(RECOMMENDATION.to_json()))
+        assert json.loads(result.stdout) == told | {"folder": "runs/tickets"}
         assert "reading" in result.stderr
+
+    def test_json_has_no_minus_zero(self, api: FakeApi) -> None:
+        equal = replace(RECOMMENDATION, difference=Compared(-0.0, (-0.0, 0.01), 1.0))
+        api.answers["compare"] = types.SimpleNamespace(folder=Path("r"), recommendation=equal)
+        text = run("compare", "tickets.csv", "--json").stdout
+        assert "-0.0" not in text.replace("-0.006", "").replace("-0.03", "")
+        assert json.loads(text)["difference"]["value"] == 0.0
 
     def test_the_leaderboard_fits_80_columns(self, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", "80")
@@ -120,7 +134,7 @@ class TestCompare:
     @pytest.mark.parametrize(
         ("flags", "message"),
         [
-            (["--budget", "soon"], 'error: --budget: found "soon"; expected a time (90s, 10m, 1h)'),
+            (["--budget", "soon"], 'error: --budget: found "soon"; expected a time (90s, 10m, 1h30m)'),
             (["--seed", "x"], 'error: --seed: found "x"; expected a whole number'),
             (["--kind", "regression"], 'error: unknown kind "regression"'),
         ],
@@ -132,11 +146,41 @@ class TestCompare:
         assert result.stdout == ""
         assert api.calls == []
 
-    @pytest.mark.parametrize("arguments", [["compare"], ["compare", "a.csv", "--bogus"], ["compere"]])
-    def test_wrong_usage_ends_with_2(self, api: FakeApi, arguments: list[str]) -> None:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["compare"], "missing argument DATA. See: tunewise compare --help"),
+            (["report"], "missing argument RUN. See: tunewise report --help"),
+            (
+                ["compare", "a.csv", "--bugdet", "3"],
+                "no such option: --bugdet. Did you mean --budget? See: tunewise compare --help",
+            ),
+            (["runs", "--qqq"], "no such option: --qqq. See: tunewise runs --help"),
+            (["compere"], 'no such command "compere". Did you mean "compare"? See: tunewise --help'),
+            (["compare", "a.csv", "--seed"], "option --seed requires an argument. See: tunewise compare --help"),
+            (
+                ["predict", "runs/t", "my", "card"],
+                "one argument too many: card. A text or a name with spaces needs quotes around it. "
+                "See: tunewise predict --help",
+            ),
+        ],
+    )
+    def test_wrong_usage_is_one_line_and_ends_with_2(
+        self, api: FakeApi, arguments: list[str], message: str
+    ) -> None:
         result = run(*arguments)
-        assert result.exit_code == 2
-        assert "Usage: " in result.stderr
+        assert (result.exit_code, result.stdout) == (2, "")
+        # The program's name is that of the test runner's call.
+        assert result.stderr.replace("See: root", "See: tunewise") == f"error: {message}\n"
+        assert api.calls == []
+
+    def test_one_of_something_is_singular(self, api: FakeApi) -> None:
+        one = replace(RECOMMENDATION, n_test=1, margin=1.0)
+        api.answers["compare"] = lambda data, **named: types.SimpleNamespace(
+            **vars(study(named["out"])) | {"recommendation": one}
+        )
+        text = run("compare", "tickets.csv").stdout
+        assert "1 test row); shown to lose less than 1 point to every other finalist." in text
 
 
 class TestDemo:
@@ -196,6 +240,20 @@ class TestEndings:
         assert "resume" not in result.stderr
 
 
+def planned(
+    trial: str, stage: str, passes: int | None, all_passes: int | None, seconds: float
+) -> types.SimpleNamespace:
+    return types.SimpleNamespace(
+        trial=trial,
+        stage=stage,
+        passes=passes,
+        all_passes=all_passes,
+        parameters={"rank": 16} if passes else {},
+        forecast_seconds=seconds,
+        forecast_memory_mb=2310.4,
+    )
+
+
 class TestPlan:
     PLAN = types.SimpleNamespace(
         task=TASK,
@@ -210,13 +268,9 @@ class TestPlan:
             warnings=("2 rows conflict.",),
         ),
         trials=[
-            types.SimpleNamespace(
-                trial="lora-1",
-                method="lora",
-                parameters={"learning_rate": 5e-4, "rank": 16},
-                forecast_seconds=75.0,
-                forecast_memory_mb=2310.4,
-            )
+            planned("majority-1", "baseline", None, None, 1.0),
+            planned("lora-1", "full run", 3, 3, 75.0),
+            planned("lora-2", "rung", 1, 3, 25.0),
         ],
         total_seconds=500.0,
         budget_seconds=600.0,
@@ -240,7 +294,15 @@ class TestPlan:
         assert "- 2 rows conflict." in result.stdout
         assert "Groups" not in result.stdout
         assert "Median prompt: 61" in result.stdout
-        assert "lora-1  lora    learning_rate 0.0005, rank 16  1:15      2,310" in result.stdout
+        table = [line.split(maxsplit=1) for line in result.stdout.splitlines() if "2,310" in line]
+        assert [(trial, " ".join(rest.split())) for trial, rest in table] == [
+            ("majority-1", "baseline 0:01 2,310"),
+            ("lora-1", "full run: 3 passes rank 16 1:15 2,310"),
+            ("lora-2", "rung only: 1 of 3 passes rank 16 0:25 2,310"),
+        ]
+        assert "- rung only: a short trial, to choose the learning rate." in result.stdout
+        assert "- full run: trained to its end" in result.stdout
+        assert "- next rate" not in result.stdout
         assert "In all about 8:20 of 10:00" in result.stdout
         assert "- full is left out" in result.stdout
 
@@ -274,11 +336,15 @@ class TestTheRest:
 
     @pytest.mark.parametrize("command", ["models", "data"])
     def test_the_catalog_is_listed(self, api: FakeApi, command: str) -> None:
-        entry = types.SimpleNamespace(name="trec", description="questions", licence="free", size_mb=85.3)
-        api.answers[command] = [entry]
+        entry = types.SimpleNamespace(
+            name="trec", description="questions", licence="free", size_mb=85.3, pulled=True
+        )
+        other = types.SimpleNamespace(**vars(entry) | {"name": "spam", "pulled": False})
+        api.answers[command] = [entry, other]
         result = run(command)
         assert api.only_call()[0] == command
-        assert "trec  85.3  free     questions" in result.stdout
+        assert "trec  85.3  yes      free     questions" in result.stdout
+        assert "spam  85.3  no       free     questions" in result.stdout
         assert f"tunewise {command} pull NAME" in result.stdout
 
     def test_pull(self, api: FakeApi) -> None:
@@ -298,6 +364,22 @@ class TestTheRest:
         text = run("compare", "--help").stdout
         for name in Settings.model_fields:
             assert f"{flag(name)} " in text
+
+    @pytest.mark.parametrize("command", ["compare", "plan"])
+    def test_help_names_every_method_and_metric(self, command: str) -> None:
+        text = run(command, "--help").stdout
+        assert method_names() == {
+            family: [name for name, method in methods.registered().items() if method.family == family]
+            for family in FAMILIES
+        }
+        assert metric_names() == {kind: metrics.names(kind) for kind in KINDS}
+        for names in (*method_names().values(), *metric_names().values()):
+            assert ", ".join(names) in text
+
+    def test_without_a_command_the_help_is_shown(self) -> None:
+        result = run()
+        assert result.exit_code == 0
+        assert "compare" in result.stdout
 
     @pytest.mark.parametrize(
         "command", ["demo", "compare", "plan", "report", "predict", "resume", "runs", "models", "data"]

@@ -2,13 +2,15 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.cli.fake_api import FakeApi, run
+from tests.cli.fake_api import SPEC, FakeApi, run
 from tunewise.adapted import Prediction
 from tunewise.errors import WorkError
+from tunewise.task import Choices
 
 CSV = 'id,text,note\n7,"one, two",x\n3,"three\nfour",\n'
 
@@ -16,7 +18,7 @@ CSV = 'id,text,note\n7,"one, two",x\n3,"three\nfour",\n'
 def test_columns_and_order_are_kept(api: FakeApi, tmp_path: Path) -> None:
     Path("new.csv").write_text(CSV)
     result = run("predict", "runs/t", "new.csv", "-o", "out.csv")
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "wrote 2 rows to out.csv\n")
     name, given, _ = api.only_call()
     rows = [{"id": "7", "text": "one, two", "note": "x"}, {"id": "3", "text": "three\nfour", "note": ""}]
     assert (name, given) == ("predict", (Path("runs/t"), rows))
@@ -80,6 +82,7 @@ def test_one_text(api: FakeApi, arguments: list[str]) -> None:
 
 
 def test_one_row_of_several_columns(api: FakeApi) -> None:
+    api.answers["spec_of"] = replace(SPEC, inputs=("title", "body"))
     run("predict", "runs/t", "--text", '{"title": "A", "body": "B"}')
     assert api.only_call()[1][1] == [{"title": "A", "body": "B"}]
 
@@ -118,7 +121,8 @@ def test_bad_rows_are_refused(api: FakeApi, content: bytes, message: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "found neither"),
+        ([""], "the text to predict for is empty"),
+        (["--text", " "], "the text to predict for is empty"),
         (["new.csv", "--text", "x"], "found both"),
         (["gone.csv"], "gone.csv"),
         (["new.csv", "-o", "out.xlsx"], "found the suffix '.xlsx'; expected .csv, .tsv or .jsonl"),
@@ -142,6 +146,55 @@ def test_a_bad_line_of_json_is_named(api: FakeApi, content: str, line: str) -> N
     result = run("predict", "runs/t", "new.jsonl")
     assert result.exit_code == 2
     assert line in result.stderr
+
+
+CODES = replace(SPEC, answer=Choices(("a", "b"), ("arrival", "billing")))
+
+
+def test_a_code_is_shown_with_its_word(api: FakeApi) -> None:
+    api.answers["spec_of"] = CODES
+    assert run("predict", "runs/t", "my card").stdout == "a (arrival)\t0.905\n"
+    lines = run("predict", "runs/t", "-", stdin="one\n").stdout.splitlines()
+    assert lines == ["text,prediction,prediction_word,probability", "one,a,arrival,0.904731"]
+
+
+def test_a_label_that_only_spells_its_word_otherwise_needs_none(api: FakeApi) -> None:
+    api.answers["spec_of"] = replace(SPEC, answer=Choices(("a", "b_c"), ("a", "b c")))
+    assert run("predict", "runs/t", "-", stdin="one\n").stdout.startswith("text,prediction,probability\n")
+
+
+def test_no_added_column_takes_the_name_of_one_that_came_in(api: FakeApi) -> None:
+    api.answers["spec_of"] = CODES
+    content = "text,prediction_word,tunewise_prediction_word\none,x,y\n"
+    header, row = run("predict", "runs/t", "-", "--format", "csv", stdin=content).stdout.splitlines()
+    names = (
+        "text prediction_word tunewise_prediction_word prediction tunewise_tunewise_prediction_word probability"
+    )
+    assert header.split(",") == names.split()
+    assert row == "one,x,y,a,arrival,0.904731"
+
+
+def test_empty_inputs_are_counted_and_named(api: FakeApi) -> None:
+    result = run("predict", "runs/t", "-", stdin="one\n\n \n" + "\n" * 6)
+    assert result.exit_code == 0
+    assert "warning: standard input: 8 rows of 9 have no input (rows 1, 2, 3, 4, 5 and 3 others" in result.stderr
+    assert "1 row of 2 has no input (row 1, counted from 0)" in run("predict", "runs/t", stdin="a\n\n").stderr
+    assert "warning" not in run("predict", "runs/t", "-", stdin="one\n").stderr
+
+
+def test_what_is_piped_in_needs_no_name(api: FakeApi) -> None:
+    assert run("predict", "runs/t", stdin="one\n").stdout == run("predict", "runs/t", "-", stdin="one\n").stdout
+    result = run("predict", "runs/t", stdin="")
+    assert result.exit_code == 2
+    assert "standard input: found nothing; expected at least one row. Name a file" in result.stderr
+
+
+def test_a_missing_column_is_seen_before_anything_is_loaded(api: FakeApi) -> None:
+    Path("new.csv").write_text("txt\none\n")
+    result = run("predict", "runs/t", "new.csv")
+    assert result.exit_code == 2
+    assert 'new.csv: input column "text" is missing; found txt' in result.stderr
+    assert [name for name, *_ in api.calls] == ["spec_of"]
 
 
 def test_failed_work_leaves_the_old_output(api: FakeApi, tmp_path: Path) -> None:

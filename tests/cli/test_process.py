@@ -48,6 +48,18 @@ def test_help_is_plain_text(tmp_path: Path) -> None:
     assert "\x1b" not in found.stdout
 
 
+def test_the_help_of_compare_is_quick(tmp_path: Path) -> None:
+    heavy = ("torch", "transformers", "numpy", "sklearn")
+    code = (
+        "import sys\nfrom tunewise.cli.app import app\n"
+        "try:\n    app(['compare', '--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    found = finished([sys.executable, "-c", code], tmp_path)
+    assert "prompt-then-lora" in found.stdout
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_wrong_request_writes_nothing(tmp_path: Path) -> None:
     found = finished([sys.executable, "-m", "tunewise", "compare", "a.csv", "--budget", "soon"], tmp_path)
     assert (found.returncode, found.stdout) == (2, "")
@@ -71,7 +83,7 @@ def test_what_nobody_foresaw_has_a_traceback_when_it_is_asked_for(tmp_path: Path
 
 
 def test_a_reader_that_goes_away(tmp_path: Path) -> None:
-    entry = "types.SimpleNamespace(name='n' * 50, description='d', licence='l', size_mb=1)"
+    entry = "types.SimpleNamespace(name='n' * 50, description='d', licence='l', size_mb=1, pulled=True)"
     command = [*with_api(tmp_path, f"api.data = lambda: [{entry}] * 5000"), "data"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT

@@ -11,8 +11,8 @@ import pytest
 from tests.tiny import colour_task, copy_task
 from tunewise import api
 from tunewise.adapted import Predictor, reference
-from tunewise.methods import get, load_predictor, names
-from tunewise.methods.base import FAMILIES
+from tunewise.methods import get, load_predictor, names, obstacle
+from tunewise.methods.base import FAMILIES, OFFERED
 from tunewise.study.contest import base_model
 from tunewise.study.trials import MeteredTrial
 from tunewise.task import Task
@@ -23,7 +23,7 @@ QUICK = {"epochs": 2, "shots": 2, "length": 4, "rank": 2}
 
 
 def tasks_for(name: str) -> list[Task]:
-    return [t for t in (colour_task(16, 8, 8), copy_task(8, 4, 4)) if get(name).applies(t.spec, None) is None]
+    return [t for t in (colour_task(16, 8, 8), copy_task(8, 4, 4)) if obstacle(get(name), t.spec) is None]
 
 
 def make(name: str) -> Any:
@@ -44,13 +44,21 @@ def test_a_method_says_what_it_is(name: str) -> None:
     made = method()
     assert method.name == name
     assert method.family in FAMILIES
-    assert isinstance(method.needs, frozenset)
+    assert method.needs <= OFFERED
+    assert bool(method.needs) == (method.work is not None), "a method without a model has no work on one"
     assert method.__doc__
     assert dataclasses.is_dataclass(method)
     for field in dataclasses.fields(method):
         assert getattr(made, field.name) == field.default
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(made, field.name, None)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_model_that_offers_nothing_leaves_the_baselines(name: str) -> None:
+    reason = obstacle(get(name), colour_task().spec, offered=frozenset())
+    needs = " and ".join(sorted(get(name).needs))
+    assert reason == (f"it needs {needs}, which the model does not offer" if needs else None)
 
 
 @pytest.mark.parametrize("name", names())

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tunewise.engine.adapters import SOFT_PROMPT, Weights, new_lora
 from tunewise.engine.answers import Pairs, answer_logprobs, score_answers
 from tunewise.engine.generating import generate
-from tunewise.engine.model import LanguageModel, load
+from tunewise.engine.loading import load
+from tunewise.engine.model import LanguageModel
 from tunewise.engine.scoring import close_labels, score_labels
 
 TOKENS = st.integers(3, 250)
@@ -62,6 +63,7 @@ def some_weights(model: LanguageModel, kind: str) -> Weights | None:
 
 
 @pytest.mark.parametrize("kind", ["none", "lora", "soft-prompt", "full"])
+@pytest.mark.usefixtures("way")
 def test_label_scores_equal_the_naive_path(model: LanguageModel, kind: str) -> None:
     prompts = [[5, 6, 7, 8], [5, 6, 7, 8, 9, 10], [5, 6, 11]]
     labels = [[20], [21, 22], [21, 23, 24], [30, 31]]
@@ -78,6 +80,7 @@ def test_label_scores_equal_the_naive_path(model: LanguageModel, kind: str) -> N
     budget=st.integers(1, 60),
 )
 @QUICK
+@pytest.mark.usefixtures("way")
 def test_label_scores_do_not_depend_on_sharing_or_batches(
     model: LanguageModel, prefix: list[int], rows: list[list[int]], labels: list[list[int]], budget: int
 ) -> None:
@@ -94,15 +97,18 @@ def test_a_label_that_begins_another_needs_its_end(model: LanguageModel) -> None
     assert close_labels([[4], [5, 4]], 2) == [[4], [5, 4]]
 
 
-@pytest.fixture(params=["packed", "padded"])
-def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr("tunewise.engine.answers._packing_pays", lambda *_: request.param == "packed")
+@pytest.fixture(params=["parts", "mask"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of attending over a tree, with every shared token made a node of its own."""
+    monkeypatch.setattr("tunewise.engine.tree.LEAST_SAVED", 1)
+    if request.param == "mask":
+        monkeypatch.setattr("tunewise.engine.attention._has_parts", lambda query: False)
     return str(request.param)
 
 
 @given(prefix=st.lists(TOKENS, max_size=5), rows=st.lists(st.tuples(ROW, ROW), min_size=1, max_size=5))
 @QUICK
-@pytest.mark.usefixtures("layout")
+@pytest.mark.usefixtures("way")
 def test_answer_scores_equal_the_naive_path(
     model: LanguageModel, prefix: list[int], rows: list[tuple[list[int], list[int]]]
 ) -> None:
@@ -119,7 +125,7 @@ def test_answer_scores_equal_the_naive_path(
 @pytest.mark.parametrize("kind", ["lora", "soft-prompt", "full"])
 @given(prefix=st.lists(TOKENS, max_size=5), rows=st.lists(st.tuples(ROW, ROW), min_size=1, max_size=4))
 @settings(parent=QUICK, max_examples=5)
-@pytest.mark.usefixtures("layout")
+@pytest.mark.usefixtures("way")
 def test_gradients_equal_the_naive_path(
     model: LanguageModel, kind: str, prefix: list[int], rows: list[tuple[list[int], list[int]]]
 ) -> None:
@@ -132,7 +138,7 @@ def test_gradients_equal_the_naive_path(
             named = dict(model.network.named_parameters())
             leaves = {name: named[name].requires_grad_() for name in leaves}
         try:
-            logprobs, _, _ = answer_logprobs(model, pairs, pairs.shared(model))
+            logprobs, _ = answer_logprobs(model, pairs, "train-lora")
             ours = torch.autograd.grad(logprobs.sum(), list(leaves.values()), allow_unused=True)
             naive = torch.stack(
                 [naive_logprob(model, list(p), list(a)) for p, a in zip(pairs.prompts, pairs.answers, strict=True)]
@@ -148,6 +154,7 @@ def test_gradients_equal_the_naive_path(
 
 
 @pytest.mark.parametrize("budget", [1, 64, 4096])
+@pytest.mark.usefixtures("way")
 def test_generated_tokens_equal_transformers(model: LanguageModel, budget: int) -> None:
     prompts = [[5, 6, 7, 8], [5, 6, 7, 8, 9, 10, 40], [5, 6, 11], [5, 6, 90, 91]]
     found = generate(model, prompts, max_tokens=12, batch_tokens=budget)

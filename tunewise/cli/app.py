@@ -13,17 +13,20 @@ from typing import Annotated, Any
 import typer
 
 from tunewise.cli.exits import guarded, resumable
-from tunewise.cli.folders import RUNS, free, name_of
 from tunewise.cli.options import takes_settings
+from tunewise.cli.usage import Commands, Comparing
+from tunewise.figures import counted
+from tunewise.run_folders import RUNS, free, name_of
 from tunewise.settings import Resolved, resolve
 
 DEMO = {"train_rows": 256, "validation": 200}
 DEMO_DATA = "trec"
 
 app = typer.Typer(
+    cls=Commands,
     help="Should I prompt the model, prompt-tune it or fine-tune it? Every way compared on your own data.",
     epilog="Settings may also stand in tunewise.toml, named like the flags of `tunewise compare`.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -49,11 +52,13 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -64,7 +69,7 @@ def demo(flags: dict[str, Any], as_json: Json = False) -> None:
     _compare(DEMO_DATA, resolve(DEMO | flags, file=None), free(RUNS / "demo"), as_json)
 
 
-@app.command()
+@app.command(cls=Comparing)
 @guarded
 @takes_settings()
 def compare(data: Data, flags: dict[str, Any], as_json: Json = False) -> None:
@@ -73,14 +78,14 @@ def compare(data: Data, flags: dict[str, Any], as_json: Json = False) -> None:
     _compare(data, resolved, resolved.settings.out or free(RUNS / name_of(data)), as_json)
 
 
-@app.command()
+@app.command(cls=Comparing)
 @guarded
 @takes_settings()
 def plan(data: Data, flags: dict[str, Any], as_json: Json = False) -> None:
     """Show, before anything is spent, what the data look like and which trials would run."""
     from tunewise import api
     from tunewise.cli.output import print_plan
-    from tunewise.cli.progress import progress
+    from tunewise.progress import progress
 
     with progress() as on_event:
         on_event({"event": "phase", "text": "measuring the data and this machine"})
@@ -96,7 +101,7 @@ def plan(data: Data, flags: dict[str, Any], as_json: Json = False) -> None:
 def resume(run: Run, as_json: Json = False) -> None:
     """Go on with a comparison that was interrupted."""
     from tunewise import api
-    from tunewise.cli.progress import progress
+    from tunewise.progress import progress
 
     with resumable(run), progress() as on_event:
         study = api.resume(run, on_event=on_event)
@@ -121,7 +126,10 @@ def predict(
     ],
     new: Annotated[
         str | None,
-        typer.Argument(metavar="NEW", help="A file with new rows, - for standard input, or one text."),
+        typer.Argument(
+            metavar="DATA",
+            help="A file with new rows, - for standard input (also what is piped in), or one text.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -146,14 +154,20 @@ def predict(
 ) -> None:
     """Predict for new rows with what a run recommends; rows keep their order and columns."""
     from tunewise import api
-    from tunewise.cli.progress import progress
     from tunewise.cli.rows import asked, check_writable
+    from tunewise.progress import progress
 
     rows = asked(new, text, format)
     check_writable(out, rows)
+    spec = api.spec_of(source)
+    rows.check(spec)
+    if empty := rows.empty(spec):
+        print(f"warning: {empty}", file=sys.stderr)
     with progress() as on_event:
         predictions = api.predict(source, rows.inputs, on_event=on_event)
-    rows.write(predictions, out)
+    rows.write(predictions, spec, out)
+    if out is not None:
+        print(f"wrote {counted(len(predictions), 'row')} to {out}", file=sys.stderr)
 
 
 @app.command()
@@ -189,7 +203,7 @@ def pull_model(
 ) -> None:
     """Fetch a base model now, instead of when it is first used."""
     from tunewise import api
-    from tunewise.cli.progress import progress, told
+    from tunewise.progress import progress, told
 
     with progress() as on_event:
         folder = api.pull_model(name, accept_terms=accept_terms, on_progress=told(on_event))
@@ -214,7 +228,7 @@ def pull_data(
 ) -> None:
     """Fetch a data set now, instead of when it is first used."""
     from tunewise import api
-    from tunewise.cli.progress import progress, told
+    from tunewise.progress import progress, told
 
     with progress() as on_event:
         path = api.pull_data(name, on_progress=told(on_event))
@@ -227,7 +241,7 @@ app.add_typer(data_app, name="data")
 
 def _compare(data: str, resolved: Resolved, out: Path, as_json: bool) -> None:
     from tunewise import api
-    from tunewise.cli.progress import progress
+    from tunewise.progress import progress
 
     with resumable(out), progress() as on_event:
         study = api.compare(
@@ -259,10 +273,19 @@ def _print_study(study: Any, as_json: bool) -> None:
     from tunewise.cli.output import print_study
 
     if as_json:
-        _print_json(study.recommendation.to_json())
+        _print_json({**study.recommendation.to_json(), "folder": str(study.folder)})
     else:
         print_study(study)
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json.dumps(_without_minus_zero(value), indent=2, ensure_ascii=False))
+
+
+def _without_minus_zero(value: Any) -> Any:
+    """`value` with 0.0 for -0.0, which says nothing that a reader should wonder about."""
+    if isinstance(value, dict):
+        return {name: _without_minus_zero(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_minus_zero(one) for one in value]
+    return 0.0 if isinstance(value, float) and value == 0 else value

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tunewise.cli import figures
+from tunewise import figures
+from tunewise.figures import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -26,10 +27,20 @@ MOST_SHOWN = 12
 
 STANDING = {
     "superior": "shown to be better than every other finalist",
-    "non-inferior": "shown to lose less than {margin:g} points to every other finalist",
+    "non-inferior": "shown to lose less than {margin} to every other finalist",
     "undecided": "this test cannot tell it from every other finalist",
     "too_few_rows": "there are too few test rows to tell",
 }
+
+
+STAGES = {
+    "rung": "rung only: a short trial, to choose the learning rate. The best at the rung goes on to a full run, "
+    "the others end there. Which it will be cannot be known before; the plan shows the first.",
+    "full run": "full run: trained to its end. Of a tuned method only such trials meet the test.",
+    "next rate": "next rate: what is left over buys the next learning rate of the method that leads, whichever it "
+    "will be.",
+}
+"""What a stage is, where its name does not say it."""
 
 
 class Entry(Protocol):
@@ -39,6 +50,8 @@ class Entry(Protocol):
     description: str
     licence: str
     size_mb: float
+    pulled: bool
+    """Whether it is in the cache."""
 
 
 def console() -> Console:
@@ -115,12 +128,13 @@ def print_study(study: Any) -> None:
 def headline(recommendation: Any) -> str:
     """The recommendation in one sentence."""
     low, high = recommendation.ci
-    standing = STANDING[recommendation.status].format(margin=recommendation.margin)
+    margin = f"{recommendation.margin:g} point{'' if recommendation.margin == 1 else 's'}"
+    standing = STANDING[recommendation.status].format(margin=margin)
     if recommendation.runner_up is None:
         standing = "it is the only finalist"
     return (
         f"Recommended: {recommendation.pick}, {recommendation.metric} {figures.score(recommendation.score)} "
-        f"(95 % interval {figures.interval(low, high)}, {recommendation.n_test:,} test rows); "
+        f"(95 % interval {figures.interval(low, high)}, {counted(recommendation.n_test, 'test row')}); "
         f"{standing}."
     )
 
@@ -187,8 +201,11 @@ def print_runs(records: Sequence[Any], folder: Path) -> None:
 def print_entries(entries: Sequence[Entry], command: str) -> None:
     """What the catalog holds."""
     table(
-        ["name", ">MB", "licence", "description"],
-        [[one.name, figures.short(one.size_mb), one.licence, one.description] for one in entries],
+        ["name", ">MB", "fetched", "licence", "description"],
+        [
+            [one.name, figures.short(one.size_mb), "yes" if one.pulled else "no", one.licence, one.description]
+            for one in entries
+        ],
     )
     say()
     say(f"Fetch one now: tunewise {command} pull NAME")
@@ -202,11 +219,11 @@ def print_plan(plan: Any, data: str) -> None:
     say_each("Tokens", [f"{_name(name)}: {figures.short(value)}" for name, value in plan.token_lengths.items()])
     say()
     table(
-        ["trial", "method", "hyper-parameters", ">time", ">memory MB"],
+        ["trial", "stage", "hyper-parameters", ">time", ">memory MB"],
         [
             [
                 one.trial,
-                one.method,
+                _stage(one),
                 figures.parameters(one.parameters),
                 figures.duration(one.forecast_seconds),
                 figures.short(one.forecast_memory_mb),
@@ -214,11 +231,21 @@ def print_plan(plan: Any, data: str) -> None:
             for one in plan.trials
         ],
     )
+    stages = dict.fromkeys(one.stage for one in plan.trials)
+    say_each("Stages", [STAGES[stage] for stage in stages if stage in STAGES])
     say()
     of = f" of {figures.duration(plan.budget_seconds)}" if plan.budget_seconds else ""
     say(f"In all about {figures.duration(plan.total_seconds)}{of}, as measured on this machine.", style="bold")
     for note in plan.notes:
         say(f"- {note}")
+
+
+def _stage(trial: Any) -> str:
+    name = "rung only" if trial.stage == "rung" else str(trial.stage)
+    if trial.passes is None:
+        return name
+    of = f" of {trial.all_passes}" if trial.passes != trial.all_passes else ""
+    return f"{name}: {trial.passes}{of} pass{'' if trial.passes == trial.all_passes == 1 else 'es'}"
 
 
 def profile_notes(profile: Any) -> list[str]:
@@ -248,7 +275,7 @@ def profile_notes(profile: Any) -> list[str]:
     if profile.groups:
         notes.append(f"Groups: {profile.groups:,}; each stays in one split.")
     if profile.near_duplicates:
-        notes.append(f"Near-duplicates: {profile.near_duplicates:,} rows; those alike stay in one split.")
+        notes.append(f"Near-duplicates: {counted(profile.near_duplicates, 'row')}; those alike stay in one split.")
     notes += [_conflict(sample) for sample in profile.conflict_samples[:3]]
     return [*notes, *profile.warnings]
 

@@ -1,7 +1,8 @@
 """The rows that `tunewise predict` is asked about, and the table it answers with.
 
-Every column that came in goes out, in the same order, with `prediction`, `probability` (where there is one)
-and, for free text, `valid` behind it. Plain texts become a column `text`.
+Every column that came in goes out, in the same order. Behind them stand `prediction`; `prediction_word` where the
+labels are codes that have words; and `probability`, or `valid` for free text. A name that is taken is written with
+`tunewise_` before it. Plain texts become a column `text`.
 
 >>> rows = asked(None, "my card was charged twice", None)
 >>> rows.inputs
@@ -16,13 +17,16 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tunewise.cli import figures
+from tunewise import figures
 from tunewise.errors import DataError, SettingError, unknown
+from tunewise.figures import counted
+from tunewise.task import Choices, TaskSpec
+from tunewise.whole import writing
 
 if TYPE_CHECKING:
     from tunewise.adapted import Prediction
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 FORMATS = (*DELIMITERS, "jsonl")
 STANDARD_INPUT = "standard input"
+STANDARD_INPUT_SIGN = "-"
+MOST_NAMED = 5
+"""Empty rows that are named."""
 Columns = Mapping[str, Sequence[Any]]
 
 
@@ -56,50 +63,75 @@ class Rows:
         cells = {name: [text or "" for text in texts(column)] for name, column in self.columns.items()}
         return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
-    def write(self, predictions: Sequence[Prediction], out: Path | None) -> None:
+    def check(self, spec: TaskSpec) -> None:
+        """Raise DataError when a column that the task asks for is missing."""
+        try:
+            spec.rows(self.inputs[:1])
+        except DataError as error:
+            raise DataError(f"{self.source}: {error}") from None
+
+    def empty(self, spec: TaskSpec) -> str | None:
+        """Which rows have nothing to predict from, in a sentence; None when all have something."""
+        rows = [
+            row for row, fields in enumerate(spec.rows(self.inputs)) if not any(map(str.strip, fields.values()))
+        ]
+        if not rows:
+            return None
+        shown = ", ".join(map(str, rows[:MOST_NAMED]))
+        more = f" and {counted(len(rows) - MOST_NAMED, 'other')}" if len(rows) > MOST_NAMED else ""
+        found = counted(len(rows), f"row of {len(self.inputs):,} has", f"rows of {len(self.inputs):,} have")
+        return (
+            f"{self.source}: {found} no input (row{'' if len(rows) == 1 else 's'} {shown}{more}, counted from 0); "
+            "an answer is written all the same, and means nothing."
+        )
+
+    def write(self, predictions: Sequence[Prediction], spec: TaskSpec, out: Path | None) -> None:
         """Write the answers to `out` in the format of its suffix, or to standard output."""
-        answered = self._answered(predictions)
+        answered = self._answered(predictions, spec)
         if out is not None:
-            with _replacing(out) as file:
+            with writing(out) as file:
                 _write(file, _format_of(out), answered)
         elif self.format == "text":
             for answer in predictions:
                 share = "" if answer.probability is None else f"\t{answer.probability:.3f}"
-                print(f"{figures.clean(answer.output)}{share}")
+                print(f"{figures.clean(_named(answer.output, spec))}{share}")
         else:
             _write(sys.stdout, self.format, answered)
 
-    def _answered(self, predictions: Sequence[Prediction]) -> Columns:
+    def _answered(self, predictions: Sequence[Prediction], spec: TaskSpec) -> Columns:
         added: dict[str, Sequence[Any]] = {"prediction": [answer.output for answer in predictions]}
+        if isinstance(spec.answer, Choices) and spec.answer.are_codes:
+            added["prediction_word"] = [spec.answer.word(answer.output) for answer in predictions]
         if all(answer.scores is None and answer.probability is None for answer in predictions):
             added["valid"] = [answer.valid for answer in predictions]
         else:
             shares = [answer.probability for answer in predictions]
             added["probability"] = [None if share is None else round(share, 6) for share in shares]
-        renamed = {f"tunewise_{name}" if name in self.columns else name: added[name] for name in added}
-        return {**self.columns, **renamed}
+        return {**self.columns, **{_free(name, self.columns): column for name, column in added.items()}}
 
 
 def asked(new: str | None, text: str | None, format: str | None) -> Rows:
-    """The rows of a file, of standard input (`-`), or the one text that was given.
+    """The rows of a file, of standard input (`-`, or nothing where something is piped in), or the one text given.
 
     Raises:
         SettingError: nothing, or too much, was asked; or the format is unknown.
         DataError: the rows cannot be read.
     """
+    if new is None and text is None and not sys.stdin.isatty():
+        new = STANDARD_INPUT_SIGN
     if (new is None) == (text is None):
         raise SettingError(
             "expected either a file with new rows (- for standard input) or --text TEXT, "
             f"found {'neither' if new is None else 'both'}."
         )
-    if format is not None and new != "-":
+    if format is not None and new != STANDARD_INPUT_SIGN:
         raise SettingError("--format is for standard input (-); a file's format is told by its suffix.")
     if text is not None:
         return _one_text(text)
-    if new == "-":
+    if new == STANDARD_INPUT_SIGN:
         return _from_standard_input(format or "text")
     given = str(new)
-    return _one_text(given) if _is_text(given) else _from_file(given, given)
+    return _one_text(given) if not given.strip() or _is_text(given) else _from_file(given, given)
 
 
 def check_writable(out: Path | None, rows: Rows) -> None:
@@ -122,6 +154,8 @@ def _is_text(given: str) -> bool:
 
 
 def _one_text(text: str) -> Rows:
+    if not text.strip():
+        raise SettingError("the text to predict for is empty; give a text with something in it, or a file's name.")
     with contextlib.suppress(json.JSONDecodeError):
         found = json.loads(text) if text.lstrip().startswith("{") else None
         if isinstance(found, dict) and found:
@@ -145,7 +179,10 @@ def _from_standard_input(format: str) -> Rows:
         raise unknown("format", format, ("text", *FORMATS))
     content = sys.stdin.buffer.read()
     if not content:
-        raise DataError(f"{STANDARD_INPUT}: found nothing; expected at least one row.")
+        raise DataError(
+            f"{STANDARD_INPUT}: found nothing; expected at least one row. Name a file, give --text TEXT, or "
+            "pipe rows in."
+        )
     if format == "text":
         lines = decode(content, STANDARD_INPUT).removesuffix("\n").split("\n")
         texts = [line.removesuffix("\r") for line in lines]
@@ -182,14 +219,12 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-@contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[TextIO]:
-    """A file that takes the place of `out` once it is complete."""
-    target = out.resolve()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+def _free(name: str, taken: Columns) -> str:
+    """`name`, with as many `tunewise_` before it as make it one that no column has."""
+    while name in taken:
+        name = f"tunewise_{name}"
+    return name
+
+
+def _named(output: str, spec: TaskSpec) -> str:
+    return spec.answer.name(output) if isinstance(spec.answer, Choices) else output

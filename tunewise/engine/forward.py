@@ -1,91 +1,233 @@
-"""One forward pass over rows that share a prefix: the prefix is encoded once, the rows go on from it.
+"""One pass over a tree of tokens, and what is read from it: hidden states, keys and values, logits.
 
-A *prefix* is whatever all rows begin with: a soft prompt (embeddings), then tokens. Its keys and values are
-computed for a batch of one and expanded, so gradients of every row flow back into it exactly as if each row had
-encoded it alone (the sum over rows is the gradient of the expanded tensor). Rows are padded on the right, where
-causal attention never looks from a real token, so padding changes nothing.
-
-Only hidden states come out; `project` turns the few positions somebody reads into logits.
+A row begins with the soft prompt that the model carries, if it carries one; its places are counted like tokens,
+under ids below zero. Only hidden states come out; `project` turns the few that somebody reads into logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tunewise.engine.attention import Group, KeysValues, Layout, Link, Slots
 from tunewise.engine.model import LanguageModel
+from tunewise.engine.tree import Node, Row, grow
 
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """Keys and values of a shared prefix, one pair a layer, each [1, heads, length, head size]."""
+    """Keys and values of tokens that were encoded before, one pair a layer."""
 
-    layers: tuple[tuple[Tensor, Tensor], ...]
-    length: int
+    layers: tuple[KeysValues, ...] = ()
 
+    @property
+    def length(self) -> int:
+        """How many tokens they are of."""
+        return self.layers[0][0].shape[2] if self.layers else 0
 
-def common_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all rows share, leaving at least one token to each row."""
-    shortest = min(len(row) for row in rows)
-    first = rows[0]
-    for index in range(shortest - 1):
-        if any(row[index] != first[index] for row in rows):
-            return index
-    return max(shortest - 1, 0)
-
-
-def encode_prefix(model: LanguageModel, tokens: Sequence[int]) -> Prefix | None:
-    """Encode the soft prompt that `model` carries, then `tokens`; None when both are empty."""
-    soft = model.soft_prompt
-    if soft is None and not tokens:
-        return None
-    parts = []
-    if soft is not None:
-        parts.append(soft.to(model.device, model.dtype).unsqueeze(0))
-    if tokens:
-        ids = torch.tensor([list(tokens)], device=model.device)
-        parts.append(model.network.get_input_embeddings()(ids))
-    embeddings = torch.cat(parts, dim=1)
-    length = embeddings.shape[1]
-    cache = new_cache(())
-    mask = torch.ones(length, length, dtype=torch.bool, device=model.device).tril()[None, None]
-    positions = torch.arange(length, device=model.device)[None]
-    run(model, {"inputs_embeds": embeddings}, mask, positions, cache)
-    layers = tuple((layer.keys, layer.values) for layer in cache.layers)
-    return Prefix(layers, length)
+    def then(self, layers: Sequence[KeysValues]) -> Prefix:
+        """These, and what was encoded after them."""
+        if not self.layers:
+            return Prefix(tuple(layers))
+        pairs = zip(self.layers, layers, strict=True)
+        return Prefix(tuple((torch.cat([a, c], dim=2), torch.cat([b, d], dim=2)) for (a, b), (c, d) in pairs))
 
 
-def hidden_states(
-    model: LanguageModel, prefix: Prefix | None, ids: Tensor, mask: Tensor, positions: Tensor
-) -> Tensor:
-    """Last hidden states of `ids`, continuing `prefix`.
+@dataclass(frozen=True)
+class Ending:
+    """Tokens that go on after every row, each after its own ancestors: labels, as a trie."""
+
+    tokens: tuple[int, ...] = ()
+    depths: tuple[int, ...] = ()
+    """How far each is from the end of the row, from 1."""
+    ancestors: np.ndarray | None = None
+    """Bool [tokens, tokens]: which of them each one sees, itself included."""
+
+
+NOTHING, NO_ENDING = Prefix(), Ending()
+
+
+@dataclass(eq=False)
+class Pass:
+    """Trees laid out one after the other."""
+
+    ids: list[int]
+    layout: Layout
+    leaves: dict[int, tuple[int, int]]
+    """For each row that ends here, the depth and the place of the first token of its own."""
+    paths: dict[int, list[tuple[int, int]]]
+    """For each row, first place and number of tokens of its nodes in this pass, the leaf last."""
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows that end in it."""
+        return list(self.leaves)
+
+    def place(self, row: int, index: int) -> int:
+        """Where token `index` of `row` stands, one of its own; those beyond the row are of its ending."""
+        depth, first = self.leaves[row]
+        return first + index - depth
+
+
+def rows_of(model: LanguageModel, rows: Sequence[Sequence[int]], own: Sequence[int] | None = None) -> list[Row]:
+    """Rows to grow trees of, each after the places of the soft prompt that the model carries.
 
     Args:
         model: carries its weights already.
-        prefix: what every row begins with, or None.
-        ids: token ids [rows, tokens].
-        mask: which keys each query sees, bool [rows or 1, 1, tokens, prefix length + tokens].
-        positions: position of each token, prefix counted, [rows or 1, tokens].
-
-    Returns:
-        Hidden states [rows, tokens, hidden], in the model's dtype.
+        rows: token ids of each.
+        own: how many tokens at the end of each must not be shared; the last one by default.
     """
-    rows = ids.shape[0]
-    layers: Sequence[tuple[Tensor, Tensor]] = ()
-    if prefix is not None:
-        layers = [(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in prefix.layers]
-    return run(model, {"input_ids": ids}, mask, positions, new_cache(layers))
+    count = 0 if model.soft_prompt is None else len(model.soft_prompt)
+    lead = range(-count, 0)
+    kept = own or [1] * len(rows)
+    return [
+        Row(number, (*lead, *tokens), count + len(tokens) - last)
+        for number, (tokens, last) in enumerate(zip(rows, kept, strict=True))
+    ]
 
 
-def causal_mask(prefix_length: int, tokens: int, device: torch.device) -> Tensor:
-    """The mask of plain rows that continue a prefix, bool [1, 1, tokens, prefix_length + tokens]."""
-    keys = torch.arange(prefix_length + tokens, device=device)
-    queries = torch.arange(tokens, device=device) + prefix_length
-    return (keys[None, :] <= queries[:, None])[None, None]
+def passes(model: LanguageModel, rows: Sequence[Row], budget: int, ending: Ending = NO_ENDING) -> Iterator[Pass]:
+    """Passes over `rows` of about `budget` tokens each; what more rows share than fit into one is encoded before.
+
+    Args:
+        model: carries its weights already; encoding counts as scoring.
+        rows: from `rows_of`.
+        budget: tokens of a pass; one row at least.
+        ending: what every row goes on with.
+    """
+    yield from _passes(model, grow(rows), Prefix(), budget, ending)
+
+
+def _passes(
+    model: LanguageModel, nodes: Sequence[Node], prefix: Prefix, budget: int, ending: Ending
+) -> Iterator[Pass]:
+    waiting: list[Node] = []
+    size = 0
+    for node in nodes:
+        weight = node.weight + len(ending.tokens) * node.leaves
+        if node.children and weight > budget:
+            yield from _passes(model, node.children, encode(model, node, prefix), budget, ending)
+            continue
+        if waiting and size + weight > budget:
+            yield lay_out(model, waiting, prefix, ending)
+            waiting, size = [], 0
+        waiting.append(node)
+        size += weight
+    if waiting:
+        yield lay_out(model, waiting, prefix, ending)
+
+
+def encode(model: LanguageModel, node: Node, prefix: Prefix) -> Prefix:
+    """`prefix`, then the tokens of `node` alone."""
+    laid = lay_out(model, [Node(node.tokens, node.depth, row=0)], prefix)
+    kept = laid.layout.kept = {}
+    run(model, laid.ids, laid.layout)
+    model.count("score", tokens=len(laid.ids), products=laid.layout.products, projected=0)
+    return prefix.then([kept[layer] for layer in sorted(kept)])
+
+
+def lay_out(
+    model: LanguageModel, trees: Sequence[Node], prefix: Prefix = NOTHING, ending: Ending = NO_ENDING
+) -> Pass:
+    """The tokens of `trees` one after the other, and who sees whom."""
+    ids: list[int] = []
+    positions: list[int] = []
+    leaves: dict[int, tuple[int, int]] = {}
+    paths: dict[int, list[tuple[int, int]]] = {}
+    links: list[Link] = []
+    own: list[tuple[int, int, bool]] = []
+
+    def put(node: Node, path: list[tuple[int, int]]) -> None:
+        first, count = len(ids), len(node.tokens)
+        path = [*path, (first, count)]
+        own.append((first, count, node.row is not None))
+        ids.extend(node.tokens)
+        positions.extend(range(node.depth, node.depth + count))
+        if node.row is not None:
+            leaves[node.row], paths[node.row] = (node.depth, first), path
+            ids.extend(ending.tokens)
+            positions.extend(node.depth + count - 1 + depth for depth in ending.depths)
+        for child in node.children:
+            put(child, path)
+        if node.children:
+            links.append(Link(slice(first + count, len(ids)), slice(first, first + count)))
+
+    for tree in trees:
+        put(tree, [])
+    layout = Layout(
+        positions=torch.tensor(positions, device=model.device),
+        reach=max(positions) + 1,
+        groups=list(_groups(own, ending, model.device)),
+        links=links,
+        earlier=prefix.layers,
+    )
+    return Pass(ids, layout, leaves, paths)
+
+
+def _groups(own: Sequence[tuple[int, int, bool]], ending: Ending, device: torch.device) -> Iterator[Group]:
+    """Nodes (first place, tokens, whether an ending follows) of similar length side by side."""
+    by_size: dict[tuple[int, bool], list[tuple[int, int]]] = {}
+    for first, count, leaf in own:
+        ends = leaf and bool(ending.tokens)
+        # Powers of two: at most half of a group's products are padding.
+        by_size.setdefault(((count - 1).bit_length(), ends), []).append((first, count))
+    for (_, ends), nodes in by_size.items():
+        firsts = torch.tensor([first for first, _ in nodes], device=device)[:, None]
+        counts = torch.tensor([count for _, count in nodes], device=device)[:, None]
+        inside = torch.arange(int(counts.max()), device=device)[None]
+        real = inside < counts
+        places = torch.where(real, firsts + inside, firsts)
+        if not ends:
+            yield Group(places, real)
+            continue
+        after = torch.arange(len(ending.tokens), device=device)[None]
+        places = torch.cat([places, firsts + counts + after], dim=1)
+        yield Group(
+            places, torch.cat([real, after.expand(len(nodes), -1) >= 0], dim=1), _seen_with(real, ending, device)
+        )
+
+
+def _seen_with(real: Tensor, ending: Ending, device: torch.device) -> Tensor:
+    """Who sees whom in rows followed by an ending: a row's tokens what came before, the ending its ancestors."""
+    nodes, width = real.shape
+    count = len(ending.tokens)
+    seen = torch.zeros(nodes, width + count, width + count, dtype=torch.bool, device=device)
+    seen[:, :width, :width] = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+    seen[:, width:, :width] = real[:, None]
+    seen[:, width:, width:] = torch.from_numpy(ending.ancestors).to(device)
+    return seen
+
+
+def run(model: LanguageModel, ids: Sequence[int], layout: Layout | Slots) -> Tensor:
+    """Last hidden states of a pass over `ids`, [tokens, hidden], in the model's dtype."""
+    network = model.network
+    decoder = network.get_decoder() if hasattr(network, "get_decoder") else network.model
+    output = decoder(
+        inputs_embeds=embed(model, ids)[None],
+        attention_mask=_no_mask(network.config.get_text_config(), model.device),
+        position_ids=layout.positions[None],
+        use_cache=False,
+        layout=layout,
+    )
+    hidden: Tensor = output.last_hidden_state
+    return hidden[0]
+
+
+def embed(model: LanguageModel, ids: Sequence[int]) -> Tensor:
+    """Embeddings [tokens, hidden]; ids below zero are places of the soft prompt, counted from its end."""
+    numbers = torch.tensor(ids, device=model.device)
+    embeddings: Tensor = model.network.get_input_embeddings()(numbers.clamp(min=0))
+    if model.soft_prompt is None:
+        return embeddings
+    soft = numbers < 0
+    learned = model.soft_prompt.to(model.device, model.dtype)
+    # Indexing goes both ways: the gradient of every place finds its own vector.
+    return torch.where(soft[:, None], learned[numbers.clamp(max=-1)], embeddings)
 
 
 def project(model: LanguageModel, hidden: Tensor) -> Tensor:
@@ -96,45 +238,12 @@ def project(model: LanguageModel, hidden: Tensor) -> Tensor:
     return cap * torch.tanh(logits / cap) if cap else logits
 
 
-def new_cache(layers: Sequence[tuple[Tensor, Tensor]]) -> Any:
-    """A growing cache that begins with `layers`, keys and values [rows, heads, length, head size]."""
-    from transformers import DynamicCache
-
-    # Without a config: with one, layers of a sliding window drop the keys that a shared prefix still needs.
-    return DynamicCache(ddp_cache_data=list(layers)) if layers else DynamicCache()
-
-
-def run(model: LanguageModel, inputs: dict[str, Tensor], mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-    """Last hidden states of `inputs` (ids or embeddings) after what `cache` holds; the cache grows by them.
-
-    Without a cache nothing comes before, and nothing is kept.
-    """
-    network = model.network
-    decoder = network.get_decoder() if hasattr(network, "get_decoder") else network.model
-    output = decoder(
-        **inputs,
-        attention_mask=_mask_by_layer(network.config.get_text_config(), mask, positions, model.dtype),
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=cache is not None,
-    )
-    hidden: Tensor = output.last_hidden_state
-    return hidden
-
-
-def _mask_by_layer(config: Any, mask: Tensor, positions: Tensor, dtype: torch.dtype) -> Any:
+def _no_mask(config: Any, device: torch.device) -> Any:
+    # The layout says who sees whom; a mask that is made already keeps transformers from making one.
+    nothing = torch.zeros(1, 1, 1, 1, device=device)
     kinds = set(getattr(config, "layer_types", None) or ())
-    full = _additive(mask, dtype)
-    if "sliding_attention" not in kinds:
-        return full
-    # Keys sit at the prefix's positions, then at the rows' own.
-    prefix = mask.shape[-1] - positions.shape[-1]
-    before = torch.arange(prefix, device=positions.device).expand(positions.shape[0], -1)
-    keys = torch.cat([before, positions], dim=-1)
-    near = positions[:, :, None] - keys[:, None, :] < config.sliding_window
-    return {"full_attention": full, "sliding_attention": _additive(mask & near[:, None], dtype)}
-
-
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    # An additive mask takes torch's fast CPU attention kernel; a boolean one is converted on every layer.
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+    return (
+        dict.fromkeys(("full_attention", "sliding_attention"), nothing)
+        if "sliding_attention" in kinds
+        else nothing
+    )

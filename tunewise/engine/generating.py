@@ -1,4 +1,4 @@
-r"""Greedy text after each prompt, in batches that share their prefix; finished rows leave the batch.
+r"""Text after each prompt: a row that ends gives its place to the next one, and all share what they begin with.
 
 >>> generate(model, prompts, max_tokens=32, stop=("\n",))[0].text
 """
@@ -6,16 +6,32 @@ r"""Greedy text after each prompt, in batches that share their prefix; finished 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from tunewise.engine.forward import Prefix, causal_mask, common_prefix, encode_prefix, new_cache, project, run
+from tunewise.engine.attention import KeysValues, Slots
+from tunewise.engine.forward import NOTHING, Pass, Prefix, encode, lay_out, project, rows_of, run
 from tunewise.engine.model import LanguageModel
-from tunewise.engine.scoring import BATCH_TOKENS, batches_by_length
+from tunewise.engine.scoring import BATCH_TOKENS
+from tunewise.engine.tree import Node, Row, common_prefix, grow, in_order
+
+MOST_ROWS = 32
+"""Rows that are written side by side, where the token budget holds as many."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn; greedily at temperature zero."""
+
+    temperature: float = 0.0
+    """Logits are divided by it."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that make up this probability are drawn from (Holtzman et al. 2020)."""
+    seed: int = 0
+    """Each row draws from a generator of its own, so its text does not depend on the rows beside it."""
 
 
 @dataclass(frozen=True)
@@ -31,114 +47,194 @@ class Generated:
     new_tokens: int
 
 
-@torch.inference_mode()
 def generate(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     max_tokens: int,
     stop: Sequence[str] = (),
+    sampling: Sampling | None = None,
     batch_tokens: int = BATCH_TOKENS,
 ) -> list[Generated]:
-    """Continue each prompt greedily.
+    """Continue each prompt.
 
     Args:
         model: carries its weights already.
         prompts: token ids of each prompt, none empty.
         max_tokens: longest continuation.
         stop: strings that end a continuation; they are cut off.
-        batch_tokens: bounds rows × (prompt + continuation) computed side by side.
+        sampling: how tokens are drawn; greedily by default.
+        batch_tokens: bounds the tokens that are read at once, and rows × (own prompt + continuation) written
+            side by side.
     """
-    shared = common_prefix(prompts) if model.forks else 0
     start = time.perf_counter()
-    prefix = encode_prefix(model, prompts[0][:shared])
-    prefix_ms = (time.perf_counter() - start) * 1000 / len(prompts)
-    length = prefix.length if prefix else 0
-    model.count("generate", tokens=length, context=length / 2, projected=0)
-    results: dict[int, Generated] = {}
-    for batch in batches_by_length([len(p) - shared for p in prompts], max_tokens, batch_tokens):
-        start = time.perf_counter()
-        rows = [list(prompts[index][shared:]) for index in batch]
-        answers = _Batch(model, prefix, rows, stop).run(max_tokens)
-        width = max(map(len, rows))
-        new = sum(count for _, _, count in answers) + len(rows)
-        context = length + width + max_tokens / 2
-        model.count("generate", tokens=len(rows) * width + new, context=context, projected=new)
-        share = (time.perf_counter() - start) * 1000 / len(batch) + prefix_ms
-        for index, (text, finished, count) in zip(batch, answers, strict=True):
-            tokens = len(prompts[index]) + length - shared
-            results[index] = Generated(text, finished, share, tokens, length, count)
-    return [results[index] for index in range(len(prompts))]
+    writing = Writing(model, prompts, max_tokens, stop, sampling or Sampling(), batch_tokens)
+    for _ in writing.tokens():
+        pass
+    # Rows overlap in time, so that only a share of the whole can be given to each.
+    milliseconds = (time.perf_counter() - start) * 1000 / max(1, len(prompts))
+    return [
+        Generated(text.text, text.finished, milliseconds, len(row.tokens), writing.prefix.length, len(text.tokens))
+        for row, text in zip(writing.rows, writing.texts, strict=True)
+    ]
 
 
-class _Batch:
-    """Rows that are generated side by side."""
+def stream(
+    model: LanguageModel,
+    prompt: Sequence[int],
+    *,
+    max_tokens: int,
+    stop: Sequence[str] = (),
+    sampling: Sampling | None = None,
+) -> Iterator[str]:
+    """Pieces of the text after one prompt, as they are written; together they are what `generate` gives."""
+    writing = Writing(model, [prompt], max_tokens, stop, sampling or Sampling(), BATCH_TOKENS)
+    given = 0
+    for _ in writing.tokens():
+        text = writing.texts[0]
+        safe = text.text if text.ended else _safe(text.text, stop)
+        if len(safe) > given:
+            yield safe[given:]
+            given = len(safe)
+
+
+def _safe(text: str, stop: Sequence[str]) -> str:
+    """The part of an unfinished `text` that no later token can change: no half character, no half stop string."""
+    text = text.rstrip("\ufffd")
+    held = max(
+        (size for mark in stop for size in range(1, len(mark)) if text.endswith(mark[:size])),
+        default=0,
+    )
+    return text[: len(text) - held]
+
+
+@dataclass
+class _Text:
+    """One row as far as it is written."""
+
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    finished: bool = False
+    ended: bool = False
+
+
+class Writing:
+    """Rows on their way: prompts that wait, rows that are written side by side, texts that have ended."""
 
     def __init__(
-        self, model: LanguageModel, prefix: Prefix | None, rows: list[list[int]], stop: Sequence[str]
+        self,
+        model: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        stop: Sequence[str],
+        sampling: Sampling,
+        batch_tokens: int,
     ) -> None:
         self.model = model
-        self.stop = stop
-        self.rows = rows
-        self.before = prefix.length if prefix else 0
-        self.prefix = prefix
-        self.new: list[list[int]] = [[] for _ in rows]
-        self.texts: list[str | None] = [None] * len(rows)
+        self.rows = rows_of(model, prompts)
+        self.texts = [_Text() for _ in prompts]
+        self.prefix: Prefix = NOTHING
+        self._max_tokens = max_tokens
+        self._stop = tuple(stop)
+        self._sampling = sampling
+        self._budget = batch_tokens
+        self._draws: dict[int, torch.Generator] = {}
 
-    def run(self, max_tokens: int) -> list[tuple[str, bool, int]]:
-        """Generate until every row has ended; text, whether it ended by itself, and its number of tokens."""
-        lengths = torch.tensor([len(row) for row in self.rows], device=self.model.device)
-        hidden, cache = self._prefill(lengths)
-        width = int(lengths.max())
-        key_places = torch.arange(self.before + width, device=self.model.device)
-        seen = key_places[None] < (lengths + self.before)[:, None]
-        alive = list(range(len(self.rows)))
-        last = hidden[torch.arange(len(alive), device=self.model.device), lengths - 1]
-        positions = lengths + self.before
-        for _ in range(max_tokens):
-            chosen = project(self.model, last).argmax(dim=-1)
-            going = [place for place, row in enumerate(alive) if not self._ends(row, int(chosen[place]))]
-            if not going:
+    @torch.inference_mode()
+    def tokens(self) -> Iterator[int]:
+        """Write everything; yields the number of each row that got a token or ended."""
+        waiting = in_order(self.rows)[::-1]
+        if not waiting or self._max_tokens < 1:
+            return
+        self._encode_shared()
+        own = max(len(row.tokens) for row in waiting) - self.prefix.length + self._max_tokens
+        places = max(1, min(MOST_ROWS, len(waiting), self._budget // own))
+        slots = Slots(self.prefix.layers)
+        alive: list[int] = []
+        chosen: list[int] = []
+        while waiting or alive:
+            # A quarter of the places is filled at once: reading prompts one by one would cost a pass for each.
+            if waiting and len(alive) <= places - max(1, places // 4):
+                taken = list(range(len(alive)))
+                fresh, tokens = self._read(waiting, places - len(alive), slots)
+                alive, chosen = [*alive, *fresh], [*chosen, *tokens]
+            else:
+                taken = []
+                fresh, chosen = alive, self._step(alive, chosen, slots)
+            first = len(taken)
+            going = [self._take(row, token) for row, token in zip(alive[first:], chosen[first:], strict=True)]
+            if not all(going):
+                keep = [*taken, *(first + place for place, goes in enumerate(going) if goes)]
+                slots.keep(keep)
+                alive, chosen = [alive[place] for place in keep], [chosen[place] for place in keep]
+            yield from fresh
+
+    def _encode_shared(self) -> None:
+        """Encode what all prompts share."""
+        shared = common_prefix([row.tokens for row in self.rows]) if len(self.rows) > 1 else 0
+        if shared:
+            self.prefix = encode(self.model, Node(self.rows[0].tokens[:shared], 0), NOTHING)
+
+    def _read(self, waiting: list[Row], most: int, slots: Slots) -> tuple[list[int], list[int]]:
+        """Read the next prompts into free places; their numbers, and the first token of each."""
+        rows: list[Row] = []
+        size = 0
+        while waiting and len(rows) < most:
+            size += len(waiting[-1].tokens) - self.prefix.length
+            if rows and size > self._budget:
                 break
-            if len(going) < len(alive):
-                keep = torch.tensor(going, device=self.model.device)
-                alive = [alive[place] for place in going]
-                chosen, positions, seen = chosen[keep], positions[keep], seen[keep]
-                for layer in cache.layers:
-                    layer.keys, layer.values = layer.keys[keep], layer.values[keep]
-            seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
-            inputs = {"input_ids": chosen[:, None]}
-            last = run(self.model, inputs, seen[:, None, None], positions[:, None], cache)[:, 0]
-            positions = positions + 1
-        return [self._answer(row) for row in range(len(self.rows))]
+            rows.append(waiting.pop())
+        laid = lay_out(self.model, grow(rows, depth=self.prefix.length), self.prefix)
+        kept: dict[int, KeysValues] = {}
+        laid.layout.kept = kept
+        hidden = run(self.model, laid.ids, laid.layout)
+        slots.add(kept, [_path(laid, row.number) for row in rows])
+        last = [laid.place(row.number, len(row.tokens) - 1) for row in rows]
+        numbers = [row.number for row in rows]
+        tokens = self._choose(numbers, project(self.model, hidden[torch.tensor(last, device=hidden.device)]))
+        self.model.count("score", tokens=len(laid.ids), products=laid.layout.products, projected=len(rows))
+        return numbers, tokens
 
-    def _prefill(self, lengths: Tensor) -> tuple[Tensor, Any]:
-        model = self.model
-        ids = torch.zeros(len(self.rows), int(lengths.max()), dtype=torch.long)
-        for number, row in enumerate(self.rows):
-            ids[number, : len(row)] = torch.tensor(row)
-        layers = self.prefix.layers if self.prefix else ()
-        count = len(self.rows)
-        cache = new_cache([(k.expand(count, -1, -1, -1), v.expand(count, -1, -1, -1)) for k, v in layers])
-        mask = causal_mask(self.before, ids.shape[1], model.device)
-        positions = torch.arange(self.before, self.before + ids.shape[1], device=model.device)[None]
-        return run(model, {"input_ids": ids.to(model.device)}, mask, positions, cache), cache
+    def _step(self, rows: list[int], tokens: list[int], slots: Slots) -> list[int]:
+        """The next token of each of `rows`, whose last ones were `tokens`."""
+        slots.begin()
+        hidden = run(self.model, tokens, slots)
+        slots.end()
+        self.model.count("generate", tokens=len(rows), products=slots.products, projected=len(rows))
+        return self._choose(rows, project(self.model, hidden))
 
-    def _ends(self, row: int, token: int) -> bool:
-        """Add `token` to `row`; whether that ends it."""
-        if token in self.model.end_ids:
-            self.texts[row] = self.model.decode(self.new[row])
-            return True
-        self.new[row].append(token)
-        if not self.stop:
-            return False
-        text = self.model.decode(self.new[row])
-        cuts = [text.index(mark) for mark in self.stop if mark in text]
-        if cuts:
-            self.texts[row] = text[: min(cuts)]
-        return bool(cuts)
+    def _choose(self, rows: list[int], logits: Tensor) -> list[int]:
+        if self._sampling.temperature <= 0:
+            tokens: list[int] = logits.argmax(dim=-1).tolist()
+            return tokens
+        return [self._draw(row, scores) for row, scores in zip(rows, logits, strict=True)]
 
-    def _answer(self, row: int) -> tuple[str, bool, int]:
+    def _draw(self, row: int, logits: Tensor) -> int:
+        """A token of the smallest set that holds `top_p` of the probability."""
+        if row not in self._draws:
+            self._draws[row] = torch.Generator().manual_seed(self._sampling.seed * 1_000_003 + row)
+        probabilities, order = (logits / self._sampling.temperature).softmax(dim=-1).cpu().sort(descending=True)
+        beyond = probabilities.cumsum(dim=0) - probabilities >= self._sampling.top_p
+        beyond[0] = False  # the likeliest always stays
+        drawn = torch.multinomial(probabilities.masked_fill(beyond, 0.0), 1, generator=self._draws[row])
+        return int(order[drawn])
+
+    def _take(self, row: int, token: int) -> bool:
+        """Add `token` to `row`; whether the row goes on."""
         text = self.texts[row]
-        finished = text is not None
-        return (text if text is not None else self.model.decode(self.new[row])), finished, len(self.new[row])
+        if token in self.model.end_ids:
+            text.finished = text.ended = True
+            return False
+        text.tokens.append(token)
+        text.text = self.model.decode(text.tokens)
+        cuts = [text.text.index(mark) for mark in self._stop if mark in text.text]
+        if cuts:
+            text.text = text.text[: min(cuts)]
+            text.finished = True
+        text.ended = text.finished or len(text.tokens) >= self._max_tokens
+        return not text.ended
+
+
+def _path(laid: Pass, row: int) -> list[int]:
+    """Places of all tokens of `row` in the pass."""
+    return [place for first, count in laid.paths[row] for place in range(first, first + count)]

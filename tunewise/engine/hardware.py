@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from tunewise.errors import SettingError
+from tunewise.whole import write_text
 
 PROBE_SIZE = 1024
 FAST_BFLOAT16 = 1.5
@@ -52,15 +53,17 @@ def matrix_rates() -> Mapping[str, float]:
 
 def kept_rates(key: str, measure: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
     """The rates kept under `key`, measured now if there are none."""
+    kept: Mapping[str, float] | None = _read_rates(_rates_path()).get(key)
+    return kept if kept is not None else renew_rates(key, measure)
+
+
+def renew_rates(key: str, measure: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+    """The rates as measured now, kept under `key` from here on."""
     path = _rates_path()
-    kept = _read_rates(path)
-    if key not in kept:
-        kept = {**_read_rates(path), key: dict(measure())}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(kept, indent=1))
-        os.replace(partial, path)
-    rates: Mapping[str, float] = kept[key]
+    rates = dict(measure())
+    kept = {**_read_rates(path), key: rates}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(kept, indent=1))
     return rates
 
 

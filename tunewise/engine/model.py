@@ -1,12 +1,11 @@
 """A base model in memory: network, tokenizer, and the few facts about them that the engine needs.
 
->>> model = load(Path("~/models/smollm2").expanduser())
+>>> model = loading.load(Path("~/models/smollm2").expanduser())
 >>> model.encode("Hello"), model.dtype
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunewise.cost import ModelShape, flop
-from tunewise.engine.adapters import Weights, attached, make_adaptable
-from tunewise.engine.hardware import best_device, best_dtype
-from tunewise.errors import CandidateError, SettingError
-
-STATEFUL_LAYERS = {"linear_attention", "mamba", "recurrent", "conv"}
+from tunewise.cost import ModelShape, operations
+from tunewise.engine.adapters import Weights, attached
+from tunewise.errors import SettingError
 
 
 @dataclass(eq=False)
@@ -40,9 +36,11 @@ class LanguageModel:
     meter: Counter[str] = field(default_factory=Counter)
     """Floating-point operations counted so far, by kind of work; only ever grows."""
 
-    def count(self, kind: str, *, tokens: int, context: float, projected: int) -> None:
-        """Add a pass of one `kind` (see `tunewise.cost.KINDS`) to the meter."""
-        self.meter[kind] += round(flop(kind, self.shape, tokens=tokens, context=context, projected=projected))
+    def count(self, kind: str, *, tokens: int, products: int, projected: int) -> None:
+        """Add a pass of one `kind` to the meter; see `tunewise.cost.operations`."""
+        work = operations(kind, self.shape, tokens=tokens, products=products, projected=projected)
+        for part, count in work.items():
+            self.meter[part] += round(count)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -74,12 +72,6 @@ class LanguageModel:
         """Every token that ends an answer: the tokenizer's own, and those of the generation settings."""
         more = getattr(self.network.generation_config, "eos_token_id", None) or ()
         return frozenset({self.end_id, *([more] if isinstance(more, int) else more)})
-
-    @property
-    def forks(self) -> bool:
-        """Whether its cache can be shared between rows; state-space layers keep one running state instead."""
-        kinds = set(getattr(self.network.config.get_text_config(), "layer_types", None) or ())
-        return not kinds & STATEFUL_LAYERS
 
     @property
     def has_chat_template(self) -> bool:
@@ -118,48 +110,3 @@ class LanguageModel:
                 yield
             finally:
                 self.soft_prompt = before
-
-
-def load(folder: Path, dtype: torch.dtype | None = None) -> LanguageModel:
-    """Read a base model from a Hugging Face folder with safetensors weights.
-
-    Args:
-        folder: holds `config.json`, the tokenizer and `*.safetensors`.
-        dtype: what to compute in; by default what this machine multiplies fastest.
-
-    Raises:
-        CandidateError: the folder is not a readable language model.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        network = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype or best_dtype(), use_safetensors=True, attn_implementation="sdpa"
-        )
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise CandidateError(
-            f"{folder} is not a language model that can be read: {error}. "
-            "Expected a Hugging Face folder with config.json, a tokenizer and *.safetensors."
-        ) from error
-    network.requires_grad_(False)
-    network.eval()
-    torch.nn.Module.to(network, best_device())
-    names = make_adaptable(network)
-    model = LanguageModel(network, tokenizer, folder, names, _shape(network.config.get_text_config()))
-    if not names or not model.forks:
-        raise CandidateError(
-            f"{folder} is a {network.config.model_type} model: its layers keep a running state or are not linear "
-            "layers, which is not supported. Choose a transformer decoder such as Llama, Qwen, Gemma or SmolLM."
-        )
-    return model
-
-
-def _shape(config: Any) -> ModelShape:
-    # Asked by attribute: configurations spell the same size in different ways, and answer to the common name.
-    names = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "vocab_size")
-    more = ("num_key_value_heads", "head_dim")
-    return ModelShape.from_config({name: getattr(config, name, None) for name in (*names, *more)})

@@ -1,21 +1,21 @@
 """Exact log-probabilities of a closed list of labels after each prompt, in one pass a batch.
 
-The labels form a trie over their tokens. Its inner nodes follow each prompt in the same pass; a 4-D mask lets a
-node see the prompt and its own ancestors only, and positions count depth, so every label is scored as if it
-stood alone. Only the last prompt token and the inner nodes are projected to the vocabulary.
+The prompts form a tree by what they share, the labels a trie over their tokens. Its inner nodes follow each prompt
+in the same pass; each sees the prompt and its own ancestors only, and positions count depth, so every label is
+scored as if it stood alone. Only the last prompt token and the inner nodes are projected to the vocabulary.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tunewise.engine.forward import Prefix, causal_mask, common_prefix, encode_prefix, hidden_states, project
+from tunewise.engine.forward import Ending, passes, project, rows_of, run
 from tunewise.engine.model import LanguageModel
 
 BATCH_TOKENS = 2048
@@ -34,8 +34,8 @@ class LabelScores:
     """[rows], each row's share of its batch."""
     prompt_tokens: np.ndarray
     """[rows], tokens of the whole prompt, soft prompt included."""
-    cached_tokens: int
-    """Tokens of each prompt that were shared and encoded once."""
+    cached_tokens: np.ndarray
+    """[rows], tokens of each prompt that it shared with others, encoded once."""
 
 
 @dataclass(frozen=True)
@@ -108,83 +108,30 @@ def score_labels(
         batch_tokens: how many tokens go through the network at once.
     """
     trie = LabelTrie.of(labels)
-    shared = common_prefix(prompts) if model.forks else 0
-    start = time.perf_counter()
-    prefix = encode_prefix(model, prompts[0][:shared])
-    prefix_ms = (time.perf_counter() - start) * 1000
-    length = prefix.length if prefix else 0
-    soft = length - shared
-    logprobs = np.zeros((len(prompts), len(labels)))
-    milliseconds = np.zeros(len(prompts))
-    model.count("score", tokens=length, context=length / 2, projected=0)
-    for batch in batches_by_length([len(p) - shared for p in prompts], len(trie.tokens), batch_tokens):
+    ending = Ending(trie.tokens, trie.depths, trie.ancestors())
+    rows = rows_of(model, prompts)
+    logprobs = np.zeros((len(rows), len(labels)))
+    milliseconds, cached = np.zeros(len(rows)), np.zeros(len(rows), dtype=int)
+    shared_ms, since = 0.0, time.perf_counter()
+    for laid in passes(model, rows, batch_tokens, ending):
         start = time.perf_counter()
-        rows = [list(prompts[index][shared:]) for index in batch]
-        logprobs[batch] = _score_batch(model, prefix, rows, trie)
-        width = max(map(len, rows))
-        model.count(
-            "score",
-            tokens=len(rows) * (width + len(trie.tokens)),
-            context=length + width / 2,
-            projected=len(rows) * (1 + len(trie.tokens)),
-        )
-        milliseconds[batch] = (time.perf_counter() - start) * 1000 / len(batch)
+        shared_ms += (start - since) * 1000
+        batch = laid.rows
+        nodes = range(1 + len(trie.tokens))
+        places = [[laid.place(row, len(rows[row].tokens) - 1 + node) for node in nodes] for row in batch]
+        read = run(model, laid.ids, laid.layout)[torch.tensor(places, device=model.device)]
+        logprobs[batch] = _label_logprobs(model, read, trie)
+        model.count("score", tokens=len(laid.ids), products=laid.layout.products, projected=read[..., 0].numel())
+        cached[batch] = [laid.leaves[row][0] for row in batch]
+        since = time.perf_counter()
+        milliseconds[batch] = (since - start) * 1000 / len(batch)
     return LabelScores(
         logprobs=logprobs,
         lengths=np.array([len(label) for label in labels]),
-        milliseconds=milliseconds + prefix_ms / len(prompts),
-        prompt_tokens=np.array([len(prompt) + soft for prompt in prompts]),
-        cached_tokens=length,
+        milliseconds=milliseconds + shared_ms / len(rows),
+        prompt_tokens=np.array([len(row.tokens) for row in rows]),
+        cached_tokens=cached,
     )
-
-
-def batches_by_length(lengths: Sequence[int], extra: int, batch_tokens: int) -> Iterator[list[int]]:
-    """Row numbers in batches of similar length, each at most `batch_tokens` once padded (one row at least)."""
-    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-    batch: list[int] = []
-    for index in order:
-        if batch and (len(batch) + 1) * (lengths[index] + extra) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def _score_batch(
-    model: LanguageModel, prefix: Prefix | None, rows: list[list[int]], trie: LabelTrie
-) -> np.ndarray:
-    lengths = torch.tensor([len(row) for row in rows], device=model.device)
-    width, nodes = int(lengths.max()), len(trie.tokens)
-    before = prefix.length if prefix else 0
-    ids = torch.zeros(len(rows), width + nodes, dtype=torch.long, device=model.device)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row, device=model.device)
-    if nodes:
-        ids[:, width:] = torch.tensor(trie.tokens, device=model.device)
-    positions = torch.arange(width, device=model.device).expand(len(rows), -1) + before
-    if nodes:
-        depths = torch.tensor(trie.depths, device=model.device)
-        positions = torch.cat([positions, (lengths - 1 + before)[:, None] + depths[None]], dim=1)
-    mask = _trie_mask(before, lengths, width, trie, model.device)
-    hidden = hidden_states(model, prefix, ids, mask, positions)
-    last = hidden[torch.arange(len(rows), device=model.device), lengths - 1][:, None]
-    read = torch.cat([last, hidden[:, width:]], dim=1) if nodes else last
-    return _label_logprobs(model, read, trie)
-
-
-def _trie_mask(before: int, lengths: Tensor, width: int, trie: LabelTrie, device: torch.device) -> Tensor:
-    nodes = len(trie.tokens)
-    causal = causal_mask(before, width, device)
-    if not nodes:
-        return causal
-    rows = len(lengths)
-    mask = torch.zeros(rows, 1, width + nodes, before + width + nodes, dtype=torch.bool, device=device)
-    mask[:, :, :width, : before + width] = causal
-    seen = torch.arange(before + width, device=device)[None] < (lengths + before)[:, None]
-    mask[:, :, width:, : before + width] = seen[:, None, None]
-    mask[:, :, width:, before + width :] = torch.from_numpy(trie.ancestors()).to(device)
-    return mask
 
 
 def _label_logprobs(model: LanguageModel, read: Tensor, trie: LabelTrie) -> np.ndarray:

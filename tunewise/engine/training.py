@@ -63,7 +63,6 @@ class Training:
         self.pairs = pairs
         self.recipe = recipe
         self.step = 0
-        self._shared = pairs.shared(model)
         self._kind = start.kind
         self._settings = dict(start.settings)
         self._masters = {
@@ -152,7 +151,7 @@ class Training:
         step = self.step + 1
         batch = self.pairs.take(self._rows_of(step))
         with self._learning(live) as leaves, torch.enable_grad():
-            logprobs, _, tally = answer_logprobs(self.model, batch, self._shared)
+            logprobs, _ = answer_logprobs(self.model, batch, f"train-{self._kind}")
             loss = -logprobs.mean()
             loss.backward()
             gradients = [leaf.grad for leaf in leaves.values()]
@@ -168,9 +167,6 @@ class Training:
         with torch.no_grad():
             torch._foreach_copy_(list(live.values()), list(self._masters.values()))
             self._average()
-        self.model.count(
-            f"train-{self._kind}", tokens=tally.tokens, context=tally.context, projected=tally.projected
-        )
         return StepReport(step, float(loss.detach()))
 
     def _average(self) -> None:

@@ -7,6 +7,6 @@ under the entry point `tunewise.methods`, and it stands in the contest, the CLI'
 """
 
 from tunewise.methods.base import Method, Trial, Verdict
-from tunewise.methods.registry import get, load_predictor, names, registered
+from tunewise.methods.registry import get, load_predictor, names, obstacle, registered
 
-__all__ = ["Method", "Trial", "Verdict", "get", "load_predictor", "names", "registered"]
+__all__ = ["Method", "Trial", "Verdict", "get", "load_predictor", "names", "obstacle", "registered"]

@@ -1,6 +1,7 @@
 """What a method is, and the one handle on compute that it gets.
 
->>> class Mine:
+>>> @dataclass(frozen=True)
+... class Mine(Method):
 ...     name, family, needs = "mine", "prompt engineering", frozenset({"label-scores"})
 """
 
@@ -15,6 +16,9 @@ from tunewise.adapted import ModelRef, Predictor
 from tunewise.task import Dataset, TaskSpec
 
 FAMILIES = ("baseline", "prompt engineering", "prompt tuning", "fine-tuning", "hybrid")
+
+OFFERED = frozenset({"gradients", "label-scores"})
+"""What a model that is loaded here offers a method; one behind a server would offer less."""
 
 Distribution = Sequence[Any]
 """The values of a hyper-parameter that are worth trying, the most promising first."""
@@ -71,29 +75,32 @@ class Trial(Protocol):
 
 
 class Method(Protocol):
-    """One way of adapting a model; a frozen dataclass, its fields are its hyper-parameters."""
+    """One way of adapting a model; a frozen dataclass, its fields are its hyper-parameters.
+
+    A method that derives from this class starts from the base model, applies to every task and has nothing to
+    search, unless it says otherwise.
+    """
 
     name: ClassVar[str]
     family: ClassVar[str]
     needs: ClassVar[frozenset[str]]
-    """What it asks of a model: `gradients`, `label-scores`; nothing for baselines."""
-    starts_from: ClassVar[str | None]
+    """What it asks of a model, of `OFFERED` or beyond; nothing for baselines."""
+    starts_from: ClassVar[str | None] = None
     """The method whose best result it starts from, or None to start from the base model."""
     order: ClassVar[int]
     """Its place within its family: the cheaper first try goes first."""
-
     work: ClassVar[str | None]
     """The kind of work (`tunewise.cost.KINDS`) that a fit consists of; None where no language model works."""
 
     @classmethod
     def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
         """Why it does not apply to this task and model, or None."""
-        ...
+        return None
 
     @classmethod
     def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
         """The hyper-parameters worth trying, the most promising values first."""
-        ...
+        return {}
 
     def fit(self, start: Predictor, train: Dataset, validation: Dataset, trial: Trial) -> Predictor:
         """Adapt `start` to the training rows; never sees the test split, owns no evaluation."""

@@ -7,20 +7,19 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from tunewise.adapted import AdaptedModel, ModelRef, Predictor
-from tunewise.methods.base import SearchSpace, Trial
+from tunewise.methods.base import Method, SearchSpace, Trial
 from tunewise.methods.zero_shot import CALIBRATIONS, best_calibrated
 from tunewise.prompt import Demonstration
 from tunewise.task import Choices, Dataset, TaskSpec
 
 
 @dataclass(frozen=True)
-class FewShot:
+class FewShot(Method):
     """The instruction and a balanced set of solved training examples."""
 
     name: ClassVar[str] = "few-shot"
     family: ClassVar[str] = "prompt engineering"
     needs: ClassVar[frozenset[str]] = frozenset({"label-scores"})
-    starts_from: ClassVar[str | None] = None
     order: ClassVar[int] = 1
     work: ClassVar[str | None] = "score"
 
@@ -30,11 +29,6 @@ class FewShot:
     """Which of the random draws of demonstrations and their order."""
     calibrations: tuple[str, ...] = CALIBRATIONS
     """Ways of making label scores comparable, to choose from on validation."""
-
-    @classmethod
-    def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
-        """It applies to every task."""
-        return None
 
     @classmethod
     def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
@@ -53,7 +47,7 @@ class FewShot:
 
 
 def balanced(train: Dataset, count: int, seed: int) -> Dataset:
-    """`count` examples, one of each target in turn, in a random order; short inputs first where text is free.
+    """`count` examples, one of each target in turn, in a random order.
 
     Whether targets repeat decides what balance means: labels take turns, free texts are drawn from all rows.
     """

@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tunewise.adapted import AdaptedModel, ModelRef, Predictor, loaded
-from tunewise.methods.base import SearchSpace, Trial
+from tunewise.methods.base import Method, SearchSpace, Trial
 from tunewise.methods.tuning import tune
 from tunewise.task import Dataset, TaskSpec
 
 
 @dataclass(frozen=True)
-class Full:
+class Full(Method):
     """Every parameter of the model learns; the adapted model is a whole model of its own."""
 
     name: ClassVar[str] = "full"
     family: ClassVar[str] = "fine-tuning"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
-    starts_from: ClassVar[str | None] = None
     order: ClassVar[int] = 2
     work: ClassVar[str | None] = "train-full"
 
@@ -28,11 +27,6 @@ class Full:
     """Passes over the training rows, at most."""
     batch_size: int = 16
     """Examples a step."""
-
-    @classmethod
-    def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
-        """It applies to every task."""
-        return None
 
     @classmethod
     def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
@@ -53,4 +47,4 @@ class Full:
         # Tied tensors stand once under `named_parameters`, and are learned once.
         weights = Weights("full", dict(model.network.named_parameters()))
         recipe = Recipe(self.learning_rate, self.batch_size, seed=trial.seed)
-        return tune(start, weights, train, recipe, self.epochs, trial)
+        return tune(start, weights, train, validation, recipe, self.epochs, trial)

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tunewise.adapted import AdaptedModel, ModelRef, Predictor, loaded
-from tunewise.methods.base import SearchSpace, Trial
+from tunewise.methods.base import Method, SearchSpace, Trial
 from tunewise.methods.tuning import tune
 from tunewise.task import Dataset, TaskSpec
 
 
 @dataclass(frozen=True)
-class Lora:
+class Lora(Method):
     """Low-rank updates beside all linear layers; the base stays frozen."""
 
     name: ClassVar[str] = "lora"
     family: ClassVar[str] = "fine-tuning"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
-    starts_from: ClassVar[str | None] = None
     order: ClassVar[int] = 0
     work: ClassVar[str | None] = "train-lora"
 
@@ -34,11 +33,6 @@ class Lora:
     """Passes over the training rows, at most."""
     batch_size: int = 16
     """Examples a step."""
-
-    @classmethod
-    def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
-        """It applies to every task."""
-        return None
 
     @classmethod
     def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
@@ -58,4 +52,4 @@ class Lora:
         model = loaded(start.base)
         weights = new_lora(model.network, model.linear_names, self.rank, 2 * self.rank, trial.seed)
         recipe = Recipe(self.learning_rate, self.batch_size, seed=trial.seed)
-        return tune(start, weights, train, recipe, self.epochs, trial)
+        return tune(start, weights, train, validation, recipe, self.epochs, trial)

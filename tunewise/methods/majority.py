@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tunewise.adapted import ModelRef, Prediction, Predictor
+from tunewise.adapted import Prediction, Predictor
 from tunewise.candidates import describe, read_json, seal, write_json
-from tunewise.methods.base import SearchSpace, Trial
+from tunewise.methods.base import Method, Trial
 from tunewise.task import Choices, Dataset, Input, TaskSpec
 
 
@@ -51,26 +51,15 @@ class MajorityPredictor:
 
 
 @dataclass(frozen=True)
-class Majority:
+class Majority(Method):
     """Always the most frequent answer of the training rows."""
 
     name: ClassVar[str] = "majority"
     family: ClassVar[str] = "baseline"
     needs: ClassVar[frozenset[str]] = frozenset()
-    starts_from: ClassVar[str | None] = None
     order: ClassVar[int] = 0
     work: ClassVar[str | None] = None
     predictor: ClassVar[Any] = MajorityPredictor
-
-    @classmethod
-    def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
-        """It applies to every task."""
-        return None
-
-    @classmethod
-    def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
-        """Nothing to choose."""
-        return {}
 
     def fit(self, start: Predictor, train: Dataset, validation: Dataset, trial: Trial) -> Predictor:
         """Count the targets."""

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tunewise.adapted import ModelRef, Prediction, Predictor
+from tunewise.adapted import Prediction, Predictor
 from tunewise.candidates import describe, read_json, seal, write_json
-from tunewise.methods.base import SearchSpace, Trial, Verdict
+from tunewise.methods.base import Method, Trial
+from tunewise.methods.choosing import best_of
 from tunewise.methods.similarity import joined, vectorizer
 from tunewise.task import Choices, Dataset, Input, TaskSpec
 
@@ -74,13 +75,12 @@ class NearestPredictor:
 
 
 @dataclass(frozen=True)
-class NearestExample:
+class NearestExample(Method):
     """Vote (labels) or copy (text) of the most similar training examples."""
 
     name: ClassVar[str] = "nearest-example"
     family: ClassVar[str] = "baseline"
     needs: ClassVar[frozenset[str]] = frozenset()
-    starts_from: ClassVar[str | None] = None
     order: ClassVar[int] = 1
     work: ClassVar[str | None] = None
     predictor: ClassVar[Any] = NearestPredictor
@@ -88,27 +88,9 @@ class NearestExample:
     neighbours: tuple[int, ...] = (1, 3, 7)
     """Numbers of neighbours to choose from on validation."""
 
-    @classmethod
-    def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
-        """It applies to every task."""
-        return None
-
-    @classmethod
-    def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
-        """Nothing beyond its own list of neighbours."""
-        return {}
-
     def fit(self, start: Predictor, train: Dataset, validation: Dataset, trial: Trial) -> Predictor:
         """Remember the rows; validation chooses how many neighbours vote."""
         texts = tuple(joined(inputs) for inputs in train.inputs)
         counts = self.neighbours if isinstance(start.spec.answer, Choices) else self.neighbours[:1]
-        best: tuple[Verdict, NearestPredictor] | None = None
-        for step, count in enumerate(counts, 1):
-            candidate = NearestPredictor(start.spec, texts, tuple(train.targets), count)
-            verdict = trial.check(step, candidate)
-            if best is None or verdict.better_than(best[0]):
-                best = verdict, candidate
-            if verdict.stop:
-                break
-        assert best is not None
-        return best[1]
+        targets = tuple(train.targets)
+        return best_of((NearestPredictor(start.spec, texts, targets, count) for count in counts), trial)

@@ -13,7 +13,7 @@ from typing import Any
 from tunewise.adapted import Predictor
 from tunewise.candidates import check_seal, load_adapted, read_description
 from tunewise.errors import CandidateError, unknown
-from tunewise.methods.base import FAMILIES
+from tunewise.methods.base import FAMILIES, OFFERED
 from tunewise.task import TaskSpec
 
 ENTRY_POINT = "tunewise.methods"
@@ -46,6 +46,15 @@ def get(name: str) -> Any:
     if name not in registered():
         raise unknown("method", name, names())
     return registered()[name]
+
+
+def obstacle(method: Any, spec: TaskSpec, offered: frozenset[str] = OFFERED) -> str | None:
+    """Why `method` cannot be used for this task, on a model that offers `offered`; None when it can."""
+    lacking = sorted(method.needs - offered)
+    if lacking:
+        return f"it needs {' and '.join(lacking)}, which the model does not offer"
+    reason: str | None = method.applies(spec, None)
+    return reason
 
 
 def load_predictor(folder: Path) -> Predictor:

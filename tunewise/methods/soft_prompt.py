@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tunewise.adapted import AdaptedModel, ModelRef, Predictor, loaded
-from tunewise.methods.base import SearchSpace, Trial
+from tunewise.methods.base import Method, SearchSpace, Trial
 from tunewise.methods.tuning import tune
 from tunewise.task import Choices, Dataset, TaskSpec
 
@@ -19,13 +19,12 @@ AVERAGE = 0.9
 
 
 @dataclass(frozen=True)
-class SoftPrompt:
+class SoftPrompt(Method):
     """Learned embeddings at the very start of the input; the model stays frozen."""
 
     name: ClassVar[str] = "soft-prompt"
     family: ClassVar[str] = "prompt tuning"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
-    starts_from: ClassVar[str | None] = None
     order: ClassVar[int] = 1
     work: ClassVar[str | None] = "train-soft-prompt"
 
@@ -39,11 +38,6 @@ class SoftPrompt:
     """Examples a step."""
     average: float = 0.0
     """Decay of the running mean over steps that candidates are made of; 0 takes the last step as it is."""
-
-    @classmethod
-    def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
-        """It applies to every task."""
-        return None
 
     @classmethod
     def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
@@ -73,4 +67,4 @@ class SoftPrompt:
             embeddings = module(torch.tensor(ids, device=model.device)).float()
         weights = Weights("soft-prompt", {SOFT_PROMPT: embeddings})
         recipe = Recipe(self.learning_rate, self.batch_size, average=self.average, seed=trial.seed)
-        return tune(start, weights, train, recipe, self.epochs, trial)
+        return tune(start, weights, train, validation, recipe, self.epochs, trial)

@@ -54,7 +54,8 @@ def _module_text(method: Any) -> str:
 def _parameters(method: Any) -> list[tuple[str, Any, str]]:
     """Name, default and documentation of each field; the documentation is the string below the field."""
     texts: dict[str, str] = {}
-    for owner in reversed(method.__mro__[:-1]):
+    owners = [owner for owner in method.__mro__ if "__dataclass_fields__" in vars(owner)]
+    for owner in reversed(owners):
         body = ast.parse(inspect.getsource(owner)).body[0]
         assert isinstance(body, ast.ClassDef)
         for field, below in zip(body.body, body.body[1:], strict=False):

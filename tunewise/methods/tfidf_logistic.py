@@ -12,7 +12,8 @@ import numpy as np
 from tunewise.adapted import ModelRef, Prediction, Predictor
 from tunewise.candidates import describe, read_json, seal, write_json
 from tunewise.errors import CandidateError
-from tunewise.methods.base import SearchSpace, Trial, Verdict
+from tunewise.methods.base import Method, Trial
+from tunewise.methods.choosing import best_of
 from tunewise.methods.similarity import joined, vectorizer
 from tunewise.task import Choices, Dataset, Input, TaskSpec
 
@@ -86,13 +87,12 @@ class LinearPredictor:
 
 
 @dataclass(frozen=True)
-class TfidfLogistic:
+class TfidfLogistic(Method):
     """Logistic regression over TF-IDF of words and word pairs."""
 
     name: ClassVar[str] = "tfidf-logistic"
     family: ClassVar[str] = "baseline"
     needs: ClassVar[frozenset[str]] = frozenset()
-    starts_from: ClassVar[str | None] = None
     order: ClassVar[int] = 2
     work: ClassVar[str | None] = None
     predictor: ClassVar[Any] = LinearPredictor
@@ -105,23 +105,9 @@ class TfidfLogistic:
         """It needs a closed list of labels."""
         return None if isinstance(spec.answer, Choices) else "it chooses among labels; this task asks for text"
 
-    @classmethod
-    def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
-        """Nothing beyond its own path of penalties."""
-        return {}
-
     def fit(self, start: Predictor, train: Dataset, validation: Dataset, trial: Trial) -> Predictor:
         """Fit one classifier for each penalty; validation chooses."""
-        best: tuple[Verdict, LinearPredictor] | None = None
-        for step, inverse_penalty in enumerate(self.inverse_penalties, 1):
-            candidate = _fitted(start.spec, train, inverse_penalty)
-            verdict = trial.check(step, candidate)
-            if best is None or verdict.better_than(best[0]):
-                best = verdict, candidate
-            if verdict.stop:
-                break
-        assert best is not None
-        return best[1]
+        return best_of((_fitted(start.spec, train, penalty) for penalty in self.inverse_penalties), trial)
 
 
 def _fitted(spec: TaskSpec, train: Dataset, inverse_penalty: float) -> LinearPredictor:

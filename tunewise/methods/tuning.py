@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunewise.adapted import AdaptedModel
 from tunewise.methods.base import Trial, Verdict
+from tunewise.methods.context import check_fits
 from tunewise.task import Dataset
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ PATIENCE = 3
 
 
 def tune(
-    start: AdaptedModel, weights: Weights, train: Dataset, recipe: Recipe, epochs: int, trial: Trial
+    start: AdaptedModel,
+    weights: Weights,
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    epochs: int,
+    trial: Trial,
 ) -> AdaptedModel:
     """Learn `weights` through the prompt of `start`, loss on the answer only.
 
@@ -31,15 +38,22 @@ def tune(
         start: the prompt to learn through; its calibration is dropped, the new weights need none.
         weights: where learning starts.
         train: the rows to learn from.
+        validation: the rows that the trial scores candidates on; only whether they fit is looked at here.
         recipe: rate, batch size and the like.
         epochs: passes over the rows, at most.
         trial: scores candidates, keeps state.
+
+    Raises:
+        TrialError: a prompt of either split is longer than the model reads.
     """
     from tunewise.adapted import loaded
     from tunewise.engine.training import Training
 
     start = replace(start, calibration=None)
-    pairs = start.renderer().pairs(train.inputs, train.targets)
+    renderer = replace(start, weights=weights).renderer()  # a soft prompt takes room too
+    pairs = renderer.pairs(train.inputs, train.targets)
+    check_fits(renderer, pairs.prompts, pairs.answers)
+    check_fits(renderer, renderer.tokens(validation.inputs))
     training = Training(loaded(start.base), weights, pairs, recipe)
     best = _Best(start)
     kept = trial.state()

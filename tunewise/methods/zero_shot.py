@@ -9,36 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tunewise.adapted import BATCH_ROWS, AdaptedModel, ModelRef, Predictor
-from tunewise.methods.base import SearchSpace, Trial, Verdict
-from tunewise.task import Choices, Dataset, TaskSpec
+from tunewise.adapted import BATCH_ROWS, AdaptedModel, Predictor
+from tunewise.methods.base import Method, Trial
+from tunewise.methods.choosing import best_of
+from tunewise.methods.context import check_fits
+from tunewise.task import Choices, Dataset
 
 CALIBRATIONS = ("none", "length", "contextual", "pmi", "batch")
 
 
 @dataclass(frozen=True)
-class ZeroShot:
+class ZeroShot(Method):
     """The task's instruction as a prompt, without examples and without training."""
 
     name: ClassVar[str] = "zero-shot"
     family: ClassVar[str] = "prompt engineering"
     needs: ClassVar[frozenset[str]] = frozenset({"label-scores"})
-    starts_from: ClassVar[str | None] = None
     order: ClassVar[int] = 0
     work: ClassVar[str | None] = "score"
 
     calibrations: tuple[str, ...] = CALIBRATIONS
     """Ways of making label scores comparable, to choose from on validation."""
-
-    @classmethod
-    def applies(cls, spec: TaskSpec, model: ModelRef | None) -> str | None:
-        """It applies to every task."""
-        return None
-
-    @classmethod
-    def search_space(cls, spec: TaskSpec, model: ModelRef | None, n_train: int) -> SearchSpace:
-        """Nothing beyond its own list of calibrations."""
-        return {}
 
     def fit(self, start: Predictor, train: Dataset, validation: Dataset, trial: Trial) -> Predictor:
         """Offer each calibration; validation chooses."""
@@ -52,18 +43,15 @@ def best_calibrated(
     """The calibration of `start` that validation prefers; plain text has none to choose from.
 
     Without validation rows nothing can be chosen, and the scores stay as they are.
+
+    Raises:
+        TrialError: a prompt is longer than the model reads.
     """
     if not isinstance(start.spec.answer, Choices) or not len(validation):
         kinds = ("none",)
-    best: tuple[Verdict, AdaptedModel] | None = None
-    for step, kind in enumerate(kinds, 1):
-        candidate = start
-        if kind != "none":
-            candidate = start.with_calibration(kind, train.inputs[:BATCH_ROWS])
-        verdict = trial.check(step, candidate)
-        if best is None or verdict.better_than(best[0]):
-            best = verdict, candidate
-        if verdict.stop:
-            break
-    assert best is not None
-    return best[1]
+    unlabelled = train.inputs[:BATCH_ROWS]
+    renderer = start.renderer()
+    check_fits(renderer, renderer.tokens([*validation.inputs, *unlabelled]))
+    return best_of(
+        (start if kind == "none" else start.with_calibration(kind, unlabelled) for kind in kinds), trial
+    )

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ LONGEST_LABEL = 60
 IMBALANCED = 0.7
 """From this share of the most frequent label on, macro-F1 is the default metric."""
 SHORT_TARGET_WORDS = 3
+_NUMBER = re.compile(r"[-+−]?[$€£]?\s?\d[\d.,' ]*(?:e[-+]?\d+)?\s?[%$€£]?", re.IGNORECASE)
 MOST_ROWS_NAMED = 10
 
 
@@ -56,6 +58,17 @@ def guess_kind(targets: Sequence[str], column: str) -> str:
     named = LABEL_NAME.fullmatch(column) is not None
     enough = {(True, True): 1, (True, False): 2, (False, True): 2, (False, False): 5}[named, few]
     return "classification" if rows_for_each >= enough else "generation"
+
+
+def number_notice(targets: Sequence[str], column: str) -> str | None:
+    """What to say of a column of numbers that was taken for texts to write; None for any other column."""
+    if not all(_NUMBER.fullmatch(target.strip()) for target in targets):
+        return None
+    return (
+        f'The column "{column}" holds {len(set(targets)):,} different numbers; they were taken as texts to write '
+        "(--kind generation), and how near an answer comes to its number does not count. If the numbers stand for "
+        "classes, give --kind classification; if they are amounts, make a column with a few classes of them first."
+    )
 
 
 def metric_of(given: str | None, kind: str, targets: Sequence[str]) -> str:

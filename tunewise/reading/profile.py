@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from tunewise.figures import counted
 from tunewise.reading.answers import IMBALANCED, majority_share
 from tunewise.reading.clean import Conflict
 from tunewise.task import Choices, Dataset, Task
@@ -24,6 +25,15 @@ MOST_ROWS_SHOWN = 20
 MOST_CONFLICTS_SHOWN = 10
 FEW_TEST_ROWS = 100
 FEW_ROWS_A_LABEL = 10
+_FEW_ROWS = (
+    (
+        "train",
+        "For training",
+        "little can be learnt from so few, and another draw of rows may rank the methods otherwise",
+    ),
+    ("test", "In the test", "scores of single labels, and intervals, are rough"),
+)
+"""Split, its place in a sentence, and what follows from few rows of a label in it."""
 _MISSING_WORDS = frozenset({"nan", "null", "<na>", "n/a", "#n/a"})
 
 
@@ -99,6 +109,8 @@ class Findings:
     """Sizes of the clusters of several near-duplicates."""
     templated: bool = False
     """Likeness was given up: the inputs share most of their words."""
+    notices: tuple[str, ...] = ()
+    """Sentences on what was guessed and may not be meant."""
 
 
 def profile_of(task: Task, found: Findings) -> Profile:
@@ -133,6 +145,7 @@ def profile_of(task: Task, found: Findings) -> Profile:
         near_duplicates=sum(found.cluster_sizes),
         groups=len({example.group for example in examples}) if task.spec.group else None,
         warnings=(
+            *found.notices,
             *_of_cleaning(found, classification),
             *_of_splits(_readable(labels, task), share, len(task.test)),
         ),
@@ -144,18 +157,20 @@ def _of_cleaning(found: Findings, classification: bool) -> list[str]:
     dropped, repeated, leaked = found.incomplete, found.duplicates, found.leaks
     left_out = len(dropped) + found.incomplete_given
     conflicts = len(found.conflicts) if classification else 0
+    repeats = ("row that only repeats", "rows that only repeat")
+    stands = ("row that stands", "rows that stand")
     sentences = {
-        f"Left out: {_rows(left_out)} without an input, a target or a group.": left_out,
-        f"Left out: {_rows(len(repeated))} that only repeat an earlier row with the same target.": len(repeated),
-        f"Left out of training: {_rows(len(leaked))} that stand, as they are or nearly so, in a file given for "
+        f"Left out: {counted(left_out, 'row')} without an input, a target or a group.": left_out,
+        f"Left out: {counted(len(repeated), *repeats)} an earlier row with the same target.": len(repeated),
+        f"Left out of training: {counted(len(leaked), *stands)}, word for word or nearly so, in a file given for "
         "the test or validation, too.": len(leaked),
-        f"Left out of validation: {_rows(found.validation_leaks)} that stand, as they are or nearly so, in the "
-        "given test file, too.": found.validation_leaks,
-        f"Kept: {_rows(found.test_duplicates)} of the given test file that repeat an earlier row.": (
+        f"Left out of validation: {counted(found.validation_leaks, *stands)}, word for word or nearly so, in "
+        "the given test file, too.": found.validation_leaks,
+        f"Kept: {counted(found.test_duplicates, *repeats)} an earlier row of the given test file.": (
             found.test_duplicates
         ),
-        f"Kept: {_inputs(conflicts)} with conflicting labels{_sample(found.conflicts)}; no one can say which "
-        "label is right.": conflicts,
+        f"Kept: {counted(conflicts, 'input')} with conflicting labels{_sample(found.conflicts)}; no one can say "
+        "which label is right.": conflicts,
         "The inputs share so many words that near-duplicates cannot be told apart; only equal inputs were kept on "
         "one side of the splits.": found.templated,
     }
@@ -166,14 +181,12 @@ def _of_splits(labels: Mapping[str, Mapping[str, int]], share: float | None, tes
     """Sentences on sizes and balance."""
     sentences = []
     if test_rows < FEW_TEST_ROWS:
-        sentences.append(f"The test has {_rows(test_rows)}: below {FEW_TEST_ROWS}, intervals are rough.")
-    test = labels.get("test", {})
-    few = [label for label, rows in test.items() if 0 < rows < FEW_ROWS_A_LABEL]
-    if few:
-        sentences.append(
-            f"In the test, {_named(few)} {'have' if len(few) > 1 else 'has'} fewer than {FEW_ROWS_A_LABEL} rows: "
-            "scores of single labels are rough."
-        )
+        sentences.append(f"The test has {counted(test_rows, 'row')}: below {FEW_TEST_ROWS}, intervals are rough.")
+    for split, where, why in _FEW_ROWS:
+        few = [label for label, rows in labels.get(split, {}).items() if 0 < rows < FEW_ROWS_A_LABEL]
+        if few:
+            has = "have" if len(few) > 1 else "has"
+            sentences.append(f"{where}, {_named(few)} {has} fewer than {FEW_ROWS_A_LABEL} rows: {why}.")
     for split, counts in labels.items():
         absent = [label for label, rows in counts.items() if rows == 0]
         if absent and sum(counts.values()):
@@ -220,11 +233,3 @@ def _named(labels: Sequence[str]) -> str:
 
 def _sample(conflicts: Sequence[Conflict]) -> str:
     return f" (rows {', '.join(map(str, conflicts[0].rows[:5]))}, for example)" if conflicts else ""
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
-
-
-def _inputs(count: int) -> str:
-    return f"{count:,} input{'' if count == 1 else 's'}"

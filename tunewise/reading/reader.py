@@ -76,6 +76,9 @@ def read_task(opened: Opened, asked: Asked, name: str) -> Task:
     if answer is None:
         answer = answers.text_answer([example.target for example in (*split.train, *split.validation)])
     instruction = asked.instruction or answers.instruction_for(kind, columns)
+    if kind == "generation" and asked.kind is None:
+        notice = answers.number_notice([example.target for example in cleaned.data], columns.target)
+        found = replace(found, notices=(notice,) if notice else ())
     task = Task(
         TaskSpec(kind, columns.inputs, answer, instruction, metric, columns.group),
         Dataset(tuple(split.train)),

@@ -11,7 +11,6 @@ True
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,17 @@ from typing import Any
 from tunewise.errors import CandidateError
 from tunewise.reading.profile import Profile
 from tunewise.task import Choices, Dataset, Example, Task, TaskSpec
+from tunewise.whole import writing
 
 SPLITS = ("train", "validation", "test")
 
 
 def write_rows(task: Task, path: Path) -> None:
     """Write every example of `task` to `path`, all or nothing; raises OSError when that cannot be done."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            for split in SPLITS:
-                for example in getattr(task, split):
-                    file.write(json.dumps(_line(split, example), ensure_ascii=False) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path) as file:
+        for split in SPLITS:
+            for example in getattr(task, split):
+                file.write(json.dumps(_line(split, example), ensure_ascii=False) + "\n")
 
 
 def read_rows(

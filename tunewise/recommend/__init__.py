@@ -4,7 +4,8 @@ A pure function of the files: no model is loaded, nothing is written. `nominate`
 validation before the test split opens; `recommend` reads the test predictions and applies the rule of
 docs/decisions/0002.
 
->>> # recommend(Path("runs/tickets")).pick
+>>> recommend(Path("runs/tickets")).pick  # doctest: +SKIP
+'lora'
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def recommend(folder: Path, *, margin: float | None = None) -> Recommendation:
     """The recommendation that follows from a run folder's files.
 
     Args:
-        folder: the run folder; read, never written. margin: points of score that a lower cost may be worth;
-        the run's own by default. Another one is applied,
+        folder: the run folder; read, never written.
+        margin: points of score that a lower cost may be worth; the run's own by default. Another one is applied
             with a warning that it was chosen after the test had been opened.
 
     Raises:

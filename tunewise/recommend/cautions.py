@@ -1,7 +1,4 @@
-"""The warnings that go with a recommendation: whatever should make a reader hesitate.
-
->>> # cautions(evidence, findings, margin=2.0)
-"""
+"""The warnings that go with a recommendation: whatever should make a reader hesitate."""
 
 from __future__ import annotations
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunewise.errors import CandidateError
 from tunewise.report.records import Run, read_run
+from tunewise.whole import write_bytes
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -42,12 +42,10 @@ def build(folder: Path) -> Path:
     folder = Path(folder)
     # Lone surrogates can come from JSON escapes in the data; they have no UTF-8 form.
     content = page(read_run(folder)).encode("utf-8", "replace")
-    target, partial = folder / NAME, folder / f".{NAME}.{os.getpid()}"
+    target = folder / NAME
     try:
-        partial.write_bytes(content)
-        partial.replace(target)
+        write_bytes(target, content)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise CandidateError(
             f"{target}: cannot be written ({error.strerror}). Check the folder's permissions and the disk's space."
         ) from None

@@ -24,16 +24,16 @@ from tunewise.report.words import count, percent, plain, plural, setting
 
 SPLITS = ("train", "validation", "test")
 FINDINGS = {
-    "duplicates": "Duplicate rows",
-    "near_duplicates": "Near-duplicate rows",
-    "conflicts": "Rows with conflicting targets",
-    "leaks": "Rows of the test found in training",
-    "leaked": "Rows of the test found in training",
-    "dropped": "Rows left out",
-    "incomplete": "Incomplete rows",
-    "truncated": "Rows truncated",
+    "incomplete": "Incomplete rows, left out",
+    "duplicates": "Repeated rows, left out",
+    "near_duplicates": "Near-duplicate rows, kept in one split",
+    "conflicts": "Inputs with conflicting targets",
+    "leaks": "Rows also in a given test or validation file, left out",
+    "validation_leaks": "Validation rows also in the test file, left out",
+    "test_duplicates": "Repeated rows of the test file, kept",
     "groups": "Groups",
 }
+"""What the page calls the counts of `tunewise.reading.Profile`."""
 MOST_BARS = 30
 
 
@@ -98,7 +98,7 @@ def profile(run: Run) -> Profile:
         balance=bars,
         balance_note=note,
         findings=tuple(
-            (name, size) for key, name in FINDINGS.items() if (size := _size(found.get(key))) is not None
+            (name, plain(size)) for key, name in FINDINGS.items() if (size := _number(found.get(key))) is not None
         ),
         tables=_lengths(found.get("lengths")),
         notes=tuple(text for text in _list(found.get("warnings")) if isinstance(text, str)),
@@ -119,15 +119,13 @@ def _source(run: Run) -> tuple[tuple[str, str], ...]:
 
 
 def _balance(run: Run, found: Mapping[str, Any]) -> tuple[tuple[Bar, ...], str]:
-    """Bars of the labels, over all splits where they are counted by split."""
-    known = (found.get(key) for key in ("balance", "label_counts", "labels"))
-    raw: Mapping[str, Any] = next((value for value in known if isinstance(value, dict)), {})
+    """Bars of the labels, over all splits together."""
     counts: dict[str, float] = {}
-    for key, value in raw.items():
-        for label, number in value.items() if isinstance(value, dict) else [(key, value)]:
-            found_rows = _number(number)
-            if found_rows is not None and found_rows > 0:
-                counts[label] = counts.get(label, 0.0) + found_rows
+    for split in _mapping(found.get("labels")).values():
+        for label, number in _mapping(split).items():
+            rows = _number(number)
+            if rows is not None and rows > 0:
+                counts[label] = counts.get(label, 0.0) + rows
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     total, most = sum(counts.values()), max(counts.values(), default=0.0)
     bars = tuple(
@@ -144,43 +142,14 @@ def _balance(run: Run, found: Mapping[str, Any]) -> tuple[tuple[Bar, ...], str]:
     return bars, f"and {plural(left, 'rarer label')}" if left else ""
 
 
-def _size(value: Any) -> str | None:
-    """A finding's size in rows; None for a shape that this page does not know."""
-    rows = _rows(value)
-    return None if rows is None else plain(rows)
-
-
-def _rows(value: Any) -> float | None:
-    """A number as it stands; a record by its `rows`; a list or mapping of findings by their sum."""
-    if isinstance(value, dict) and "rows" in value:
-        return _rows(value["rows"])
-    if isinstance(value, list) and not any(isinstance(one, dict) for one in value):
-        return float(len(value))
-    if isinstance(value, dict | list):
-        found = [_rows(one) for one in (value.values() if isinstance(value, dict) else value)]
-        known = [rows for rows in found if rows is not None]
-        return sum(known) if len(known) == len(found) else None
-    return _number(value)
-
-
 def _lengths(value: Any) -> tuple[Table, ...]:
-    """Lengths as a table: one row for each field or split, one column for each figure."""
-    if not isinstance(value, dict) or not value:
-        return ()
-    flat = {key: row for key, row in value.items() if isinstance(row, dict)}
-    if not flat:
-        flat = {"all rows": value}
+    """Lengths as a table: one row for the inputs, one for the targets, one column for each figure."""
+    found = {name: _mapping(row) for name, row in _mapping(value).items()}
     columns = tuple(
-        dict.fromkeys(column for row in flat.values() for column in row if _number(row[column]) is not None)
+        dict.fromkeys(column for row in found.values() for column in row if _number(row[column]) is not None)
     )
-    rows = tuple(
-        (str(name), *(plain(_number(row.get(column))) for column in columns)) for name, row in flat.items()
-    )
-    return (
-        (Table("Lengths in characters", ("", *(column.replace("_", " ") for column in columns)), rows),)
-        if columns
-        else ()
-    )
+    rows = tuple((name, *(plain(_number(row.get(column))) for column in columns)) for name, row in found.items())
+    return (Table("Lengths in characters", ("", *columns), rows),) if columns else ()
 
 
 def _number(value: Any) -> float | None:
@@ -196,6 +165,10 @@ def _number(value: Any) -> float | None:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def settings(run: Run) -> tuple[Group, ...]:

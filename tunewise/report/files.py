@@ -20,8 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import CandidateError
+from tunewise.study.journal import NOT_AGAIN, TEST_AGAIN
 
-MENDING = "Restore the file, or run `tunewise resume` on the folder to write it again."
+DERIVED = ("leaderboard.csv", "recommendation.json")
+"""Files that follow from others."""
+
+
+def mending(where: str) -> str:
+    """What to do about damage at `where`, which begins with the name of a file of the run."""
+    if where.startswith(DERIVED):
+        return "Restore the file, or run `tunewise resume` on the folder to write it again."
+    return TEST_AGAIN if where.startswith("predictions/") else NOT_AGAIN
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Fields:
         """The error for a value of the wrong type."""
         found = repr(self.values.get(key))
         shown = found if len(found) <= 60 else found[:57] + "..."
-        return CandidateError(f"{self.where}: {key!r} is {shown}; expected {expected}. {MENDING}")
+        return CandidateError(f"{self.where}: {key!r} is {shown}; expected {expected}. {mending(self.where)}")
 
     def text(self, key: str, default: str = "") -> str:
         """The value as text; numbers are spelt out, None gives `default`."""
@@ -141,7 +150,7 @@ def read_lines(path: Path, torn_end: bool = False) -> Iterator[Fields]:
         if not line.strip():
             continue
         try:
-            yield _parse(line, f"{path.name}, line {number}")
+            yield _parse(line, f"{_named(path)}, line {number}")
         except CandidateError:
             if torn_end and number == len(lines):
                 return
@@ -157,18 +166,23 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[Fields] | None:
     try:
         rows = list(reader)
     except csv.Error as error:
-        raise CandidateError(f"{path.name}, line {reader.line_num}: {error}. {MENDING}") from None
+        raise CandidateError(f"{path.name}, line {reader.line_num}: {error}. {mending(path.name)}") from None
     header = reader.fieldnames or []
     missing = [column for column in columns if column not in header]
     if missing:
         raise CandidateError(
             f"{path.name}: column {missing[0]!r} is missing; found {list(header)}, "
-            f"expected {list(columns)}. {MENDING}"
+            f"expected {list(columns)}. {mending(path.name)}"
         )
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
-            raise CandidateError(f"{path.name}, row {number}: expected {len(header)} values. {MENDING}")
+            raise CandidateError(f"{path.name}, row {number}: expected {len(header)} values. {mending(path.name)}")
     return [Fields(f"{path.name}, row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+def _named(path: Path) -> str:
+    """How messages call a file of the run."""
+    return f"predictions/{path.name}" if path.parent.name == "predictions" else path.name
 
 
 def _text(path: Path) -> str | None:
@@ -177,10 +191,10 @@ def _text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise CandidateError(f"{path.name}: not UTF-8 at byte {error.start}. {MENDING}") from None
+        raise CandidateError(f"{_named(path)}: not UTF-8 at byte {error.start}. {mending(_named(path))}") from None
     except OSError as error:
         raise CandidateError(
-            f"{path.name}: cannot be read ({error.strerror}). Check the folder's permissions."
+            f"{_named(path)}: cannot be read ({error.strerror}). Check the folder's permissions."
         ) from None
 
 
@@ -188,7 +202,7 @@ def _parse(text: str, where: str) -> Fields:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CandidateError(f"{where}: not JSON ({error}). {MENDING}") from None
+        raise CandidateError(f"{where}: not JSON ({error}). {mending(where)}") from None
     if not isinstance(value, dict):
-        raise CandidateError(f"{where}: found {type(value).__name__}, expected a JSON object. {MENDING}")
+        raise CandidateError(f"{where}: found {type(value).__name__}, expected a JSON object. {mending(where)}")
     return Fields(where, value)

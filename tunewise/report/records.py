@@ -1,7 +1,7 @@
 """A run folder as frozen records: everything the page shows, and nothing it has to trust.
 
-`run.json` and `task.json` make a folder a run folder; without them there is nothing to report. The other
-files are optional: an interrupted run has no leaderboard yet, and its page says so.
+`run.json` and `task.json` make a folder a run folder; without them there is nothing to report. An interrupted run
+has no leaderboard yet, and its page says so; a file that should be there by the journal, and is not, is damage.
 
 >>> read_run(Path("runs/tickets")).recommendation.pick  # doctest: +SKIP
 'lora'
@@ -10,13 +10,13 @@ files are optional: an interrupted run has no leaderboard yet, and its page says
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunewise.errors import CandidateError
-from tunewise.report.files import MENDING, Fields, Interval, read_json, read_lines, read_table
+from tunewise.report.files import DERIVED, Fields, Interval, mending, read_json, read_lines, read_table
 from tunewise.report.journal import Trial, fold
 from tunewise.task import Choices, TaskSpec
 
@@ -138,9 +138,11 @@ def read_run(folder: Path) -> Run:
         )
     info, task = _head(folder, "run.json"), _head(folder, "task.json")
     journal = folder / "trials.jsonl"
-    trials, messages = fold(read_lines(journal, torn_end=True))
+    events = list(read_lines(journal, torn_end=True))
+    trials, messages = fold(events)
     finalists = _finalists(folder)
     recommendation = _recommendation(folder)
+    _check_whole(folder, events)
     name = recommendation.pick if recommendation else ""
     trial = next((row.trial for row in finalists or () if name and row.candidate == name), "")
     return Run(
@@ -154,6 +156,42 @@ def read_run(folder: Path) -> Run:
         recommendation=recommendation,
         answers=_answers(folder, trial),
     )
+
+
+def _check_whole(folder: Path, events: Sequence[Fields]) -> None:
+    """Raise CandidateError for a file that the journal tells of and that is missing or damaged."""
+    predictions = folder / "predictions"
+    written = [name for name in DERIVED if (folder / name).exists()]
+    if not (folder / "trials.jsonl").exists() and (written or any(predictions.glob("*.jsonl"))):
+        raise CandidateError(f"trials.jsonl is missing, but trials were run. {mending('trials.jsonl')}")
+    named: set[str] = set()
+    ended: set[str] = set()
+    for event in events:
+        kind, trial = event.needed("event"), event.text("trial")
+        if kind == "nominated":
+            named = {str(name) for name in event.items("finalists")}
+        if kind in ("tested", "failed"):
+            ended.add(trial.rpartition("-")[0])
+        if kind == "tested":
+            _check_tested(predictions, trial, event)
+    missing = [name for name in DERIVED if name not in written]
+    if named and named <= ended and missing:
+        raise CandidateError(
+            f"{missing[0]} is missing, but trials.jsonl says that all finalists were tested. {mending(missing[0])}"
+        )
+
+
+def _check_tested(predictions: Path, trial: str, event: Fields) -> None:
+    if not PLAIN_NAME.fullmatch(trial):
+        raise event.wrong("trial", "the name of a trial")
+    path = predictions / f"{trial}-test.jsonl"
+    if not path.exists():
+        raise CandidateError(
+            f"predictions/{path.name} is missing, but {event.where} says that {trial} was tested. Restore it "
+            "from a copy, or run `tunewise resume`, which has the candidate answer again."
+        )
+    if not [_answered(line) for line in read_lines(path)]:
+        raise CandidateError(f"predictions/{path.name}: found no predictions. {mending('predictions/')}")
 
 
 def _head(folder: Path, name: str) -> Fields:
@@ -174,12 +212,12 @@ def _spec(task: Fields) -> TaskSpec:
     try:
         spec = TaskSpec.from_json(task.section("spec").values)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CandidateError(f"{task.where}, spec: cannot be read ({error!r}). {MENDING}") from None
+        raise CandidateError(f"{task.where}, spec: cannot be read ({error!r}). {mending(task.where)}") from None
     answer = (*spec.answer.labels, *spec.answer.words) if isinstance(spec.answer, Choices) else spec.answer.stop
     texts = (spec.kind, spec.instruction, spec.metric, spec.group or "", *spec.inputs, *answer)
     wrong = next((text for text in texts if not isinstance(text, str)), None)
     if wrong is not None:
-        raise CandidateError(f"{task.where}, spec: found {wrong!r}, expected text. {MENDING}")
+        raise CandidateError(f"{task.where}, spec: found {wrong!r}, expected text. {mending(task.where)}")
     return spec
 
 

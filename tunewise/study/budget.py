@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tunewise.errors import BudgetError
+from tunewise.figures import counted
 from tunewise.settings import Budget
 from tunewise.study.forecast import Forecaster
 from tunewise.study.policy import RESERVE_SHARE, Allowance
@@ -68,8 +70,8 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
     if budget.unit == "trials":
         if budget.limit < len(required):
             raise BudgetError(
-                f"a budget of {budget.text} cannot hold the {len(required)} baselines "
-                f"({', '.join(m.name for m in required)}); give at least {len(required)}trials."
+                f"a budget of {counted(int(budget.limit), 'trial')} cannot hold the {len(required)} methods that "
+                f"must run ({', '.join(m.name for m in required)}); give --budget {len(required)}trials or more."
             )
         return Terms(budget, None, Allowance(None, int(budget.limit)), len(models) * one_test, (), 0.0)
     least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
@@ -82,8 +84,8 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
     least += saving
     if least > limit:
         raise BudgetError(
-            f"a budget of {budget.text} cannot hold the baselines ({', '.join(m.name for m in required)}) and "
-            f"their test; that takes about {_amount(least, budget, forecaster)}."
+            f"a budget of {budget.text} cannot hold {', '.join(m.name for m in required)} and their test; "
+            f"give --budget {_amount(least, budget, forecaster)} or more."
         )
     # Of many finalists on many rows, as many are tested as half of the budget holds, plain methods before chains.
     models.sort(key=lambda method: (method.starts_from is not None, method.order))
@@ -97,5 +99,7 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
 
 def _amount(work: float, budget: Budget, forecaster: Forecaster) -> str:
     if budget.unit == "flop":
-        return f"{work:.2g}flop"
+        # Two figures, rounded up: what is suggested must be enough.
+        unit = 10.0 ** (math.floor(math.log10(work)) - 1)
+        return f"{math.ceil(work / unit) * unit:.1e}flop".replace("e+", "e")
     return f"{int(forecaster.seconds(work)) + 1}s"

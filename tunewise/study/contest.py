@@ -13,38 +13,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tunewise.adapted import AdaptedModel, Constraint, ModelRef, forget_scores, loaded, reference
+from tunewise.adapted import NO_MODEL, AdaptedModel, Constraint, ModelRef, forget_scores, loaded, reference
 from tunewise.candidates import read_json, write_json
+from tunewise.cost import KINDS, ModelShape
 from tunewise.errors import CandidateError, DataError, SettingError, WorkError
-from tunewise.methods import get, load_predictor, registered
+from tunewise.figures import counted
+from tunewise.methods import get, load_predictor, obstacle, registered
 from tunewise.prompt import Prompt
 from tunewise.rule import Finalist, nominate
-from tunewise.settings import Budget
 from tunewise.study import files
 from tunewise.study.budget import Terms, settle
 from tunewise.study.evaluation import evaluate, write_predictions
 from tunewise.study.forecast import Forecaster, TokenStatistics
-from tunewise.study.journal import Event, Journal, mend, read_events
+from tunewise.study.journal import NOT_AGAIN, Event, Journal, mend, read_events
 from tunewise.study.policy import Race
-from tunewise.study.rates import rates_of
+from tunewise.study.rates import checked_rates
 from tunewise.study.runner import Worker
+from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
 from tunewise.task import Choices, Task, TaskSpec, Text
-
-RUN, TASK, JOURNAL, ROWS = "run.json", "task.json", "trials.jsonl", "rows.jsonl"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a study, resolved and checked."""
-
-    model: str
-    methods: tuple[str, ...]
-    budget: Budget
-    margin: float
-    seed: int
-    truncate: bool = False
-    notes: tuple[str, ...] = ()
-    """What the reader should know of how the request was understood."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +82,7 @@ class Contest:
             "methods": list(request.methods),
             "versions": files.versions(),
             "hardware": files.hardware(),
-            "model": files.model_record(ground.base.base),
+            "model": files.model_record(ground.base.base) if request.model else None,
             "budget": ground.terms.to_json(ground.forecaster.rates),
             "truncate": request.truncate,
             "seed": request.seed,
@@ -109,50 +95,28 @@ class Contest:
         return contest
 
     @classmethod
-    def again(cls, folder: Path, on_event: Callable[[Event], None] | None) -> Contest:
+    def again(cls, stored: Stored, on_event: Callable[[Event], None] | None) -> Contest:
         """Open a run folder to go on with it.
 
         Raises:
-            CandidateError: the folder is no run, or a damaged one.
+            CandidateError: the run is damaged.
         """
-        from tunewise.reading import Profile, read_rows
-
-        if not (folder / RUN).exists():
-            raise CandidateError(f"{folder} is not a run: it has no {RUN}. Name a folder that compare has made.")
-        run, task = read_json(folder / RUN), read_json(folder / TASK)
-        try:
-            budget = Budget(run["budget"]["text"], run["budget"]["unit"], run["budget"]["limit"])
-            request = Request(
-                run["model"]["name"],
-                tuple(run["methods"]),
-                budget,
-                float(run["margin"]),
-                int(run["seed"]),
-                bool(run["truncate"]),
-            )
-            profile = Profile.from_json(task["profile"]) if task["profile"] else None
-            read = read_rows(
-                folder / ROWS,
-                TaskSpec.from_json(task["spec"]),
-                name=task["name"],
-                source=task["source"],
-                profile=profile,
-                splits=task["splits"],
-            )
-            rates, expected = run["budget"]["rates"], run["model"]["sha256"]
-        except (KeyError, TypeError) as error:
-            raise CandidateError(f"{folder} is not a complete run: {error} is missing in {RUN}.") from error
-        ground = prepare(read, request, rates=rates, expected=expected)
+        folder = stored.folder
+        # Read before anything is loaded: a damaged journal is the one thing that cannot be made good.
         mend(folder / JOURNAL)
         past = read_events(folder / JOURNAL)
         if not past and any((folder / "predictions").glob("*.jsonl")):
             raise CandidateError(
                 f"{folder / JOURNAL} is missing or empty, but trials were run: going on would open the test split "
-                "a second time. Restore the journal, or start a new run."
+                f"a second time. {NOT_AGAIN}"
             )
+        ground = prepare(stored.task, stored.request, rates=stored.rates, expected=stored.checksum)
         elapsed = max((event.get("elapsed", 0.0) for event in past), default=0.0)
         journal = Journal(folder / JOURNAL, on_event, elapsed_before=elapsed)
-        return cls(folder, request, ground, journal, past)
+        changed = changed_hardware(stored.hardware)
+        if changed and not any(event.get("text") == changed for event in past):
+            journal.write("message", None, text=changed)
+        return cls(folder, stored.request, ground, journal, past)
 
     def run(self) -> None:
         """Race, nominate, test, and derive what follows from them.
@@ -216,12 +180,6 @@ class Contest:
         if done and path.exists():
             return
         forget_scores()
-        candidate = self.folder / "candidates" / row.method
-        origin = read_json(candidate / "candidate.json").get("trial")
-        if origin != row.trial:
-            raise CandidateError(
-                f"{candidate} holds trial {origin}, expected {row.trial}; the folder was changed."
-            )
         try:
             evaluation = evaluate(load_predictor(candidate), self.ground.task.test)
         except Exception as error:  # as in a trial: recorded with its reason, and the others go on
@@ -257,7 +215,7 @@ def choose_methods(names: Sequence[str] | None, spec: TaskSpec) -> tuple[list[An
     wanted = list(registered().values()) if names is None else [get(name) for name in dict.fromkeys(names)]
     chosen, notes = [], []
     for method in wanted:
-        reason = method.applies(spec, None)
+        reason = obstacle(method, spec)
         if reason is None:
             chosen.append(method)
         elif names is None:
@@ -277,7 +235,7 @@ def base_model(spec: TaskSpec, model: ModelRef) -> AdaptedModel:
 def prepare(
     task: Task, request: Request, *, rates: Mapping[str, float] | None = None, expected: str | None = None
 ) -> Ground:
-    """Load the model, count tokens, convert the budget; nothing is written.
+    """Load the model where one is needed, count tokens, convert the budget; nothing is written.
 
     Args:
         task: with rows in all three splits.
@@ -292,6 +250,20 @@ def prepare(
         if not len(rows):
             raise DataError(f"the {name} split has no rows; a comparison needs some. Give --{name}.")
     methods, _ = choose_methods(request.methods, task.spec)
+    if request.model:
+        base, forecaster, more = _with_model(task, request, rates, expected)
+    else:
+        base, forecaster, more = _without_model(task, request)
+    terms = settle(request.budget, forecaster, methods)
+    kept = tuple(method for method in methods if method.name not in terms.dropped)
+    dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
+    return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))
+
+
+def _with_model(
+    task: Task, request: Request, rates: Mapping[str, float] | None, expected: str | None
+) -> tuple[AdaptedModel, Forecaster, list[str]]:
+    """The loaded base model with the task's prompt, forecasts for it, and what the reader should know."""
     model = reference(request.model)
     if expected is not None and model.sha256 != expected:
         raise CandidateError(
@@ -299,14 +271,27 @@ def prepare(
             "it has changed since the run began. Restore it, or start a new run."
         )
     base = base_model(task.spec, model)
-    more = _check_lengths(task, base, truncate=request.truncate)
+    notes = _check_lengths(task, base, truncate=request.truncate)
     base = replace(base, prompt=replace(base.prompt, truncate=request.truncate))
     tokens = TokenStatistics.of(base, task.train)
     if rates is None:
-        rates = rates_of(loaded(model)) if request.budget.unit == "seconds" else {}
+        rates, note = checked_rates(loaded(model)) if request.budget.unit == "seconds" else ({}, None)
+        notes += [note] if note else []
+    return base, _forecaster(task, loaded(model).shape, tokens, rates), notes
+
+
+def _without_model(task: Task, request: Request) -> tuple[AdaptedModel, Forecaster, list[str]]:
+    """The same where no method needs a language model: all that is counted are the seconds of fits and files."""
+    rates = dict.fromkeys(KINDS, 1.0) if request.budget.unit == "seconds" else {}
+    least = ModelShape(layers=1, hidden=1, intermediate=1, heads=1, kv_heads=1, head_size=1, vocabulary=1)
+    tokens = TokenStatistics(prefix=0, suffix=1.0, answer=1.0, nodes=0, turn=0.0, longest=1, median=1.0)
+    return base_model(task.spec, NO_MODEL), _forecaster(task, least, tokens, rates), []
+
+
+def _forecaster(task: Task, shape: ModelShape, tokens: TokenStatistics, rates: Mapping[str, float]) -> Forecaster:
     answer = task.spec.answer
-    forecaster = Forecaster(
-        shape=loaded(model).shape,
+    return Forecaster(
+        shape=shape,
         tokens=tokens,
         rates=rates,
         n_train=len(task.train),
@@ -314,10 +299,6 @@ def prepare(
         n_test=len(task.test),
         text_tokens=answer.max_tokens if isinstance(answer, Text) else None,
     )
-    terms = settle(request.budget, forecaster, methods)
-    kept = tuple(method for method in methods if method.name not in terms.dropped)
-    dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
-    return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))
 
 
 def _check_lengths(task: Task, base: AdaptedModel, *, truncate: bool) -> list[str]:
@@ -327,13 +308,16 @@ def _check_lengths(task: Task, base: AdaptedModel, *, truncate: bool) -> list[st
         long = base.check_lengths(rows.inputs)
         if not long:
             continue
+        are = "is" if len(long) == 1 else "are"
         if truncate:
-            notes.append(f"{len(long)} {name} inputs are longer than the model's context and are cut.")
+            notes.append(
+                f"{counted(len(long), f'{name} input')} {are} longer than the model's context and {are} cut."
+            )
             continue
         renderer = base.renderer()
         first = rows.examples[long[0]]
         raise DataError(
-            f"{len(long)} of {len(rows)} {name} inputs are longer than the model's context of "
+            f"{len(long)} of {counted(len(rows), f'{name} input')} {are} longer than the model's context of "
             f"{renderer.model.context:,} tokens (the first is row {first.row}, "
             f"{len(renderer.tokens([first.inputs])[0]):,} tokens with its prompt). "
             "Shorten them, or cut them with --truncate."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from tunewise import metrics, statistics
 from tunewise.adapted import AdaptedModel, Prediction, Predictor
 from tunewise.errors import DataError
 from tunewise.task import Choices, Dataset
+from tunewise.whole import write_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +95,7 @@ def write_predictions(path: Path, evaluation: Evaluation) -> None:
             line["group"] = example.group
         lines.append(json.dumps(line, ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _log_loss(predictor: Predictor, predictions: list[Prediction], dataset: Dataset) -> float | None:

@@ -6,7 +6,6 @@ The formats are described in `docs/run-folder.md`.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import platform
@@ -21,8 +20,11 @@ from tunewise import metrics
 from tunewise import statistics as evidence
 from tunewise.adapted import AdaptedModel, ModelRef, loaded
 from tunewise.candidates import read_json
+from tunewise.errors import CandidateError
 from tunewise.methods import get
+from tunewise.study.journal import TEST_AGAIN
 from tunewise.task import Task, TaskSpec
+from tunewise.whole import writing
 
 COLUMNS = (
     *("candidate", "method", "family", "model", "trial", "seed", "n_train"),
@@ -31,6 +33,8 @@ COLUMNS = (
     *("cost_work", "setup_work", "request_work", "metrics"),
 )
 PACKAGES = ("tunewise", "torch", "transformers", "safetensors", "scikit-learn", "scipy", "numpy", "sacrebleu")
+PREDICTED = ("target", "prediction", "valid", "milliseconds", "prompt_tokens", "cached_tokens")
+"""What every line of a file of predictions has, beside what only some need."""
 REQUESTS, UPDATES = 100_000, 1
 """How often a candidate is asked and set up again, for its cost (honesty rule 6)."""
 
@@ -157,13 +161,10 @@ def write_leaderboard(folder: Path, events: Sequence[Mapping[str, Any]]) -> list
     spec = TaskSpec.from_json(read_json(folder / "task.json")["spec"])
     lines = [_line(folder, spec, row) for row in best_rows(events)]
     lines.sort(key=lambda line: (line["score"] == "", -(line["score"] or 0.0), line["cost_work"] or 0.0))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    partial = folder / f".leaderboard.{os.getpid()}"
-    partial.write_text(buffer.getvalue(), encoding="utf-8")
-    os.replace(partial, folder / "leaderboard.csv")
+    with writing(folder / "leaderboard.csv") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
     return lines
 
 
@@ -175,7 +176,7 @@ def _line(folder: Path, spec: TaskSpec, row: Row) -> dict[str, Any]:
     path = folder / "predictions" / f"{row.trial}-test.jsonl"
     if row.status != "finished" or not path.exists():
         return line
-    tested = [json.loads(text) for text in path.read_text(encoding="utf-8").split("\n") if text]
+    tested = _read_predictions(path)
     outputs, targets = [t["prediction"] for t in tested], [t["target"] for t in tested]
     groups = [t["group"] for t in tested] if "group" in tested[0] else None
     metric = metrics.get(spec.metric)
@@ -201,6 +202,25 @@ def _line(folder: Path, spec: TaskSpec, row: Row) -> dict[str, Any]:
     )
     line["cost_work"] = float(line["cost_work"])
     return line
+
+
+def _read_predictions(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of predictions; raises CandidateError where it is damaged."""
+    lines = []
+    for number, text in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+            lines.append(line | {name: line[name] for name in PREDICTED})
+        except (ValueError, RecursionError, KeyError, TypeError):
+            raise CandidateError(
+                f"{path}, line {number}: found {text[:60].decode(errors='replace')!r}, expected a prediction as "
+                f"one JSON object. {TEST_AGAIN}"
+            ) from None
+    if not lines:
+        raise CandidateError(f"{path}: found no predictions. {TEST_AGAIN}")
+    return lines
 
 
 def artifact_mb(folder: Path) -> float:

@@ -15,13 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunewise.adapted import BATCH_ROWS, AdaptedModel
-from tunewise.cost import ModelShape, flop
-from tunewise.engine.forward import common_prefix
+from tunewise.cost import ModelShape, operations
 from tunewise.engine.scoring import LabelTrie, close_labels
+from tunewise.engine.tree import common_prefix
 from tunewise.task import Choices, Dataset
 
-PADDING = 1.25
-"""Padded over real tokens where rows of mixed lengths stand side by side; the count itself is exact afterwards."""
+PADDING = 1.3
+"""In attention, rows of similar lengths stand side by side; the count itself is exact afterwards."""
+SOFT_TOKENS = 20
+"""Of a soft prompt, as far as a forecast goes."""
 OVERHEAD_SECONDS = {"baseline": 1.0, "trial": 0.5, "train-full": 4.0}
 """What a trial takes beside its counted work: features and files; `full` writes a whole model."""
 
@@ -93,27 +95,27 @@ class Forecaster:
             return OVERHEAD_SECONDS["baseline"]
         return OVERHEAD_SECONDS.get(kind, OVERHEAD_SECONDS["trial"])
 
-    def evaluation(self, rows: int, demonstrations: int = 0) -> float:
+    def evaluation(self, rows: int, demonstrations: int = 0, *, tuned: bool = False) -> float:
         """Work of predicting `rows` rows, and of their targets' log-probabilities where these cost extra."""
-        if self.text_tokens is None:
-            return self.prediction(rows, demonstrations)
-        t = self.tokens
-        prefix = t.prefix + demonstrations * t.turn
-        tokens = rows * (t.suffix * PADDING + t.answer) + prefix
-        return self.prediction(rows, demonstrations) + self._work(
-            "score", tokens, prefix + t.suffix, rows * t.answer
-        )
+        work = self.prediction(rows, demonstrations, tuned=tuned)
+        if self.text_tokens is not None:
+            t = self.tokens
+            work += self._pass("score", rows, t.suffix + t.answer, t.answer, self._prefix(demonstrations))
+        return work
 
-    def prediction(self, rows: int, demonstrations: int = 0) -> float:
-        """Work of predicting `rows` rows."""
-        t = self.tokens
-        prefix = t.prefix + demonstrations * t.turn
+    def prediction(self, rows: int, demonstrations: int = 0, *, tuned: bool = False) -> float:
+        """Work of predicting `rows` rows.
+
+        A model that was tuned on the answers ends them by itself; any other may go on to the longest allowed.
+        """
+        t, prefix = self.tokens, self._prefix(demonstrations)
         if self.text_tokens is None:
-            tokens = rows * (t.suffix * PADDING**0.5 + t.nodes) + prefix
-            return self._work("score", tokens, prefix + t.suffix, rows * (1 + t.nodes))
-        new = rows * min(self.text_tokens, 1.2 * t.answer + 2)
-        tokens = rows * t.suffix * PADDING + prefix
-        return self._work("generate", tokens + new, prefix + t.suffix, new)
+            return self._pass("score", rows, t.suffix + t.nodes, 1 + t.nodes, prefix)
+        each = min(self.text_tokens, 1.5 * t.answer + 2) if tuned else self.text_tokens
+        new = rows * each
+        context = prefix + t.suffix + each
+        writing = operations("generate", self.shape, tokens=new, products=new * context, projected=new)
+        return self._pass("score", rows, t.suffix, 1, prefix) + self._weighed(writing)
 
     def prompt_trial(self, demonstrations: int) -> float:
         """Work of one prompt with its calibrations: validation rows, and training inputs for the batch bias."""
@@ -123,12 +125,11 @@ class Forecaster:
     def epoch(self, kind: str, batch_size: int, demonstrations: int = 0) -> float:
         """Work of one pass over the training rows, checked once on validation."""
         t = self.tokens
-        prefix = t.prefix + demonstrations * t.turn + (20 if kind == "train-soft-prompt" else 0)
         steps = math.ceil(self.n_train / batch_size)
-        tokens = steps * prefix + self.n_train * (t.suffix + t.answer)
-        training = self._work(kind, tokens, prefix + t.suffix / 2, self.n_train * t.answer)
+        prefix = self._prefix(demonstrations) + (SOFT_TOKENS if kind == "train-soft-prompt" else 0)
+        step = self._pass(kind, self.n_train / steps, t.suffix + t.answer, t.answer, prefix)
         checks = 1.0 if steps >= 8 else steps / 8
-        return training + checks * self.evaluation(self.n_validation, demonstrations)
+        return steps * step + checks * self.evaluation(self.n_validation, demonstrations, tuned=True)
 
     def memory_mb(self, kind: str | None, batch_size: int, parameters: int, bytes_each: int) -> float:
         """Peak resident memory of a trial: libraries, weights, optimizer state, activations."""
@@ -145,6 +146,15 @@ class Forecaster:
         logits = rows * max(1.0, self.tokens.answer) * self.shape.vocabulary * 12 / 1e6
         return 700.0 + weights + activations + state + logits
 
-    def _work(self, kind: str, tokens: float, context: float, projected: float) -> float:
-        count = flop(kind, self.shape, tokens=round(tokens), context=context, projected=round(projected))
-        return self.weigh(kind, count)
+    def _prefix(self, demonstrations: int) -> float:
+        return self.tokens.prefix + demonstrations * self.tokens.turn
+
+    def _pass(self, kind: str, rows: float, each: float, projected: float, prefix: float) -> float:
+        """Work of `rows` rows of `each` tokens that continue a prefix."""
+        tokens = prefix + rows * each
+        products = prefix**2 + rows * each * (prefix + PADDING * each)
+        work = operations(kind, self.shape, tokens=tokens, products=products, projected=rows * projected)
+        return self._weighed(work)
+
+    def _weighed(self, work: Mapping[str, float]) -> float:
+        return math.fsum(self.weigh(kind, count) for kind, count in work.items())

@@ -18,6 +18,10 @@ from tunewise.errors import CandidateError
 
 Event = dict[str, Any]
 ENDED = frozenset({"finished", "pruned", "failed", "out_of_budget"})
+NOT_AGAIN = "It cannot be made again: restore it from a copy, or compare again with a new --out."
+"""What to do about a record that follows from no other file of the run."""
+TEST_AGAIN = "Restore it from a copy, or delete it: `tunewise resume` then has the candidate answer again."
+"""What to do about the stored answers of a candidate to the test rows."""
 
 
 def read_events(path: Path) -> list[Event]:
@@ -28,21 +32,28 @@ def read_events(path: Path) -> list[Event]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     events: list[Event] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
-            events.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):
-                break
+        event = _event(line)
+        if event is not None:
+            events.append(event)
+        elif number < len(lines):
+            shown = line[:60].decode(errors="replace")
             raise CandidateError(
-                f"{path}, line {number}: found {line[:60]!r}, expected one JSON object a line. "
-                "The journal was changed by hand; restore it."
-            ) from error
+                f"{path}, line {number}: found {shown!r}, expected one JSON object with an event. {NOT_AGAIN}"
+            )
     return events
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and {"event", "trial"} <= found.keys() else None
 
 
 def mend(path: Path) -> None:

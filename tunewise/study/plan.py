@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tunewise.adapted import loaded
+from tunewise.adapted import NO_MODEL, loaded
+from tunewise.cost import KINDS
 from tunewise.study.contest import Ground, race
 from tunewise.study.policy import Outcome, Proposal
+from tunewise.study.rates import rates_of
 from tunewise.task import Task
 
 
@@ -22,6 +24,11 @@ class PlannedTrial:
     family: str
     parameters: Mapping[str, Any]
     stage: str
+    """What it is for: `baseline`, `prompt`, `rung`, `full run` or `next rate`."""
+    passes: int | None
+    """Passes over the training rows; None where nothing is trained."""
+    all_passes: int | None
+    """Passes of a whole run of the method; a trial that ends at the rung has fewer."""
     forecast_seconds: float
     forecast_memory_mb: float
 
@@ -66,23 +73,30 @@ class Forecasting:
     def run(self, proposal: Proposal) -> Outcome:
         """Note the trial, and answer as if it had cost what was forecast."""
         work = self._work[proposal.trial] = self._work.get(proposal.trial, 0.0) + proposal.forecast_work
-        forecaster = self.ground.forecaster
-        network = loaded(self.ground.base.base).network
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        batch_size = proposal.parameters.get("batch_size", 16)
         kind = proposal.method.work
+        epochs = proposal.parameters.get("epochs")
         self.trials[proposal.trial] = PlannedTrial(
             trial=proposal.trial,
             method=proposal.method.name,
             family=proposal.method.family,
             parameters=dict(proposal.parameters),
             stage=proposal.stage,
+            passes=proposal.until or epochs,
+            all_passes=epochs,
             forecast_seconds=round(work / self._rate(kind), 1),
-            forecast_memory_mb=round(forecaster.memory_mb(kind, batch_size, parameters, network.dtype.itemsize)),
+            forecast_memory_mb=round(self._memory_mb(kind, proposal.parameters.get("batch_size", 16))),
         )
         # Equal outcomes: which rate would win cannot be known, and any of them goes on to the same cost.
         status = "finished" if proposal.until is None else "paused"
         return Outcome(proposal.trial, status, 0.5, 1.0, work)
+
+    def _memory_mb(self, kind: str | None, batch_size: int) -> float:
+        forecaster = self.ground.forecaster
+        if kind is None:
+            return forecaster.memory_mb(None, batch_size, 0, 0)
+        network = loaded(self.ground.base.base).network
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        return forecaster.memory_mb(kind, batch_size, parameters, network.dtype.itemsize)
 
     def _rate(self, kind: str | None) -> float:
         """Work a second: at the scoring rate, or, where work is not weighed by rates, at that of the kind."""
@@ -97,14 +111,14 @@ class Forecasting:
         self.notes.append(text)
 
 
-def plan_of(ground: Ground, rates: Mapping[str, float]) -> Plan:
-    """What the race would do on `ground`, with times at the measured `rates`."""
+def plan_of(ground: Ground) -> Plan:
+    """What the race would do on `ground`, with times at this machine's rates."""
+    base = ground.base.base
+    rates = dict.fromkeys(KINDS, 1.0) if base == NO_MODEL else rates_of(loaded(base))
     runner = Forecasting(ground, rates)
     race(ground, runner).go()
-    forecaster = ground.forecaster
-    test_seconds = forecaster.seconds(ground.terms.test_work, rates)
+    test_seconds = ground.forecaster.seconds(ground.terms.test_work, rates)
     total = math.fsum(trial.forecast_seconds for trial in runner.trials.values()) + test_seconds
-    tokens = forecaster.tokens
     return Plan(
         task=ground.task,
         profile=ground.task.profile,
@@ -113,12 +127,17 @@ def plan_of(ground: Ground, rates: Mapping[str, float]) -> Plan:
         test_seconds=round(test_seconds, 1),
         budget=ground.terms.budget.text,
         budget_seconds=ground.terms.seconds,
-        token_lengths={
-            "shared_prefix": tokens.prefix,
-            "median_prompt": tokens.median,
-            "longest_prompt": tokens.longest,
-            "mean_answer": round(tokens.answer, 2),
-            "context": loaded(ground.base.base).context,
-        },
+        token_lengths={} if base == NO_MODEL else _token_lengths(ground),
         notes=[*ground.notes, *runner.notes],
     )
+
+
+def _token_lengths(ground: Ground) -> dict[str, float]:
+    tokens = ground.forecaster.tokens
+    return {
+        "shared_prefix": tokens.prefix,
+        "median_prompt": tokens.median,
+        "longest_prompt": tokens.longest,
+        "mean_answer": round(tokens.answer, 2),
+        "context": loaded(ground.base.base).context,
+    }

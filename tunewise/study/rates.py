@@ -1,65 +1,126 @@
 """How fast this machine does each kind of work with this model: measured once, then kept.
 
 The measurements are the engine's own passes on random tokens, shaped like a short-text task. They take some
-seconds; the kept figures make forecasts, and turn a budget in minutes into counted work.
+seconds; the kept figures make forecasts, and turn a budget in minutes into counted work. A moment's check tells
+whether the machine still is as fast as it was.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tunewise.cost import KINDS
-from tunewise.engine.hardware import kept_rates, machine_key
+from tunewise.engine.hardware import kept_rates, machine_key, renew_rates
 
 if TYPE_CHECKING:
     from tunewise.engine.model import LanguageModel
 
-PREFIX, SUFFIX, ROWS = 48, 24, 16
-REPEATS = 3
+COUNTING = 2
+"""Changes with the way that work is counted or done: rates kept before are those of other work."""
+PREFIX, LONG_PREFIX, SUFFIX, ROWS = 48, 448, 24, 16
+NEW_TOKENS = 12
+REPEATS, CHECK_REPEATS = 3, 2
+TOLERATED = 1.3
+"""Kept rates that are off by more than this factor are measured again."""
 
 
 def rates_of(model: LanguageModel) -> Mapping[str, float]:
     """Operations per second by kind of work, from the cache or measured now."""
+    return kept_rates(_key(model), lambda: _measure(model))
+
+
+def checked_rates(model: LanguageModel) -> tuple[Mapping[str, float], str | None]:
+    """As `rates_of`, but measured again where the machine is no longer as fast; and a note where it is not."""
+    kept = rates_of(model)
+    now = _seconds(model, _scoring(model, PREFIX), repeats=CHECK_REPEATS)
+    change = _predicted(kept, now.work) / now.seconds
+    if 1 / TOLERATED < change < TOLERATED:
+        return kept, None
+    rates = renew_rates(_key(model), lambda: _measure(model))
+    return rates, f"This machine now works at {change:.1f} times the speed kept for it; it was measured again."
+
+
+def _key(model: LanguageModel) -> str:
     shape = model.shape
     size = f"{shape.layers}x{shape.hidden}x{shape.intermediate}x{shape.vocabulary}"
-    key = f"{machine_key()} | {size} | {str(model.dtype).removeprefix('torch.')}"
-    return kept_rates(key, lambda: _measure(model))
+    return f"{machine_key()} | {size} | {str(model.dtype).removeprefix('torch.')} | counting {COUNTING}"
+
+
+class _Timed:
+    """Operations by kind, and the seconds they took."""
+
+    def __init__(self, work: Mapping[str, float], seconds: float) -> None:
+        self.work = work
+        self.seconds = seconds
 
 
 def _measure(model: LanguageModel) -> Mapping[str, float]:
-    work = _workloads(model)
-    return {kind: _rate(model, kind, work[kind]) for kind in KINDS}
+    """Two prompts of different lengths tell attention from the rest; every other kind is what then remains."""
+    short, long = _seconds(model, _scoring(model, PREFIX)), _seconds(model, _scoring(model, LONG_PREFIX))
+    # seconds = score / its rate + attention / its rate, twice: two equations for two rates.
+    share = short.work["score"] / long.work["score"]
+    slower = short.seconds - share * long.seconds
+    more = short.work["attention"] - share * long.work["attention"]
+    # Noise could make either difference of the wrong sign; attention is never faster than the layers.
+    attention = min(more / slower if slower * more > 0 else float("inf"), short.work["score"] / short.seconds)
+    rates = {"attention": attention, "score": _rest(short, "score", {"attention": attention})}
+    for kind, work in _workloads(model).items():
+        rates[kind] = _rest(_seconds(model, work), kind, rates)
+    return {kind: rates[kind] for kind in KINDS}
 
 
-def _rate(model: LanguageModel, kind: str, work: Callable[[], None]) -> float:
+def _rest(timed: _Timed, kind: str, rates: Mapping[str, float]) -> float:
+    """Rate of `kind`, the time of all else at its own rates taken off; at most nine tenths are."""
+    others = {name: count for name, count in timed.work.items() if name != kind}
+    return timed.work[kind] / max(timed.seconds - _predicted(rates, others), 0.1 * timed.seconds)
+
+
+def _predicted(rates: Mapping[str, float], work: Mapping[str, float]) -> float:
+    return sum(count / rates[kind] for kind, count in work.items())
+
+
+def _seconds(model: LanguageModel, work: Callable[[], object], *, repeats: int = REPEATS) -> _Timed:
+    """The fastest of some repeats: a busy machine only slows work down."""
     work()  # the first time pays for allocations
-    rates = []
-    for _ in range(REPEATS):
-        before, start = model.meter[kind], time.perf_counter()
+    best = float("inf")
+    before: Counter[str] = Counter()
+    for _ in range(repeats):
+        before, start = Counter(model.meter), time.perf_counter()
         work()
-        rates.append((model.meter[kind] - before) / (time.perf_counter() - start))
-    return max(rates)  # the fastest: a busy machine only slows work down
+        best = min(best, time.perf_counter() - start)
+    return _Timed(model.meter - before, best)
 
 
-def _workloads(model: LanguageModel) -> dict[str, Callable[[], None]]:
+def _tokens(model: LanguageModel, counts: list[int]) -> list[list[int]]:
+    draw = random.Random(0)
+    return [[draw.randrange(model.shape.vocabulary) for _ in range(count)] for count in counts]
+
+
+def _prompts(model: LanguageModel, prefix: int, rows: int) -> list[list[int]]:
+    shared, *own = _tokens(model, [min(prefix, model.context // 2)] + [SUFFIX] * rows)
+    return [shared + row for row in own]
+
+
+def _scoring(model: LanguageModel, prefix: int) -> Callable[[], object]:
+    from tunewise.engine.scoring import score_labels
+
+    prompts, labels = _prompts(model, prefix, 2 * ROWS), _tokens(model, [2] * 6)
+    return lambda: score_labels(model, prompts, labels)
+
+
+def _workloads(model: LanguageModel) -> dict[str, Callable[[], object]]:
+    """One workload of each kind that is left once scoring is known."""
     from tunewise.engine.adapters import SOFT_PROMPT, Weights, new_lora
     from tunewise.engine.answers import Pairs
     from tunewise.engine.generating import generate
-    from tunewise.engine.scoring import score_labels
     from tunewise.engine.training import Recipe, Training
 
-    draw = random.Random(0)
-
-    def tokens(count: int) -> list[int]:
-        return [draw.randrange(model.shape.vocabulary) for _ in range(count)]
-
-    prefix = tokens(PREFIX)
-    prompts = [prefix + tokens(SUFFIX) for _ in range(2 * ROWS)]
-    labels = [tokens(2) for _ in range(6)]
-    pairs = Pairs(prompts[:ROWS], [tokens(2) for _ in range(ROWS)])
+    prompts = _prompts(model, PREFIX, ROWS)
+    pairs = Pairs(prompts, _tokens(model, [2] * ROWS))
     soft = model.network.get_input_embeddings().weight[:20].detach().float()
     starts = {
         "train-lora": lambda: new_lora(model.network, model.linear_names, 16, 32, 0),
@@ -67,7 +128,7 @@ def _workloads(model: LanguageModel) -> dict[str, Callable[[], None]]:
         "train-full": lambda: Weights("full", dict(model.network.named_parameters())),
     }
 
-    def train(kind: str) -> Callable[[], None]:
+    def train(kind: str) -> Callable[[], object]:
         # One training for all repeats: setting one up is not what is measured. A rate of zero learns nothing.
         training: list[Training] = []
 
@@ -80,11 +141,6 @@ def _workloads(model: LanguageModel) -> dict[str, Callable[[], None]]:
         return step
 
     return {
-        "score": lambda: _drop(score_labels(model, prompts, labels)),
-        "generate": lambda: _drop(generate(model, prompts[:ROWS], max_tokens=8)),
+        "generate": lambda: generate(model, prompts, max_tokens=NEW_TOKENS),
         **{kind: train(kind) for kind in starts},
     }
-
-
-def _drop(result: object) -> None:
-    """Results of a measurement are of no use."""

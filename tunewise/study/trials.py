@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunewise.adapted import AdaptedModel, Predictor, loaded
+from tunewise.adapted import NO_MODEL, AdaptedModel, Predictor, loaded
 from tunewise.candidates import write_json
 from tunewise.methods.base import Verdict
 from tunewise.study.evaluation import Evaluation, evaluate
@@ -60,7 +60,7 @@ class MeteredTrial:
 
     def watch(self, start: Predictor) -> None:
         """Count what the model under `start` does from now on."""
-        if isinstance(start, AdaptedModel):
+        if isinstance(start, AdaptedModel) and start.base != NO_MODEL:
             self._model = loaded(start.base)
             self._meter_before = dict(self._model.meter)
 

@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.test_process import ENVIRONMENT
-from tunewise.cli.progress import Board, progress
+from tunewise.progress import Board, _is_attended, progress, watched
 
 EVENTS: Sequence[dict[str, Any]] = (
     {"event": "phase", "text": "reading\x1b[31m data"},
@@ -54,6 +55,60 @@ def test_off_a_terminal_each_event_is_a_plain_line(capsys: pytest.CaptureFixture
     ]
 
 
+BASELINE: Sequence[dict[str, Any]] = (
+    {"event": "started", "trial": "majority-1", "method": "majority", "family": "baseline", "parameters": {}},
+    {"event": "reported", "trial": "majority-1", "step": 1, "value": 0.2, "best": True},
+    {"event": "finished", "trial": "majority-1", "step": 1, "value": 0.2, "seconds": 0.4, "elapsed": 1.0},
+)
+
+
+def test_a_baseline_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as on_event:
+        for event in (*BASELINE, {"event": "failed", "trial": "majority-1", "reason": "no memory"}):
+            on_event(dict(event))
+    assert capsys.readouterr().err.splitlines() == [
+        "[0:01] majority-1: finished, validation 0.200, 0:00",
+        "[0:01] majority-1: failed: no memory",
+    ]
+
+
+PHASE = {"event": "phase", "text": "reading"}
+
+
+@pytest.mark.parametrize(
+    ("attended", "shown", "listener", "told"),
+    [
+        (False, None, False, ""),
+        (True, None, False, "reading\n"),
+        (True, False, False, ""),
+        (False, True, False, "reading\n"),
+        (True, None, True, ""),
+        (True, True, True, "reading\n"),
+    ],
+)
+def test_progress_is_shown_to_whoever_watches(
+    attended: bool,
+    shown: bool | None,
+    listener: bool,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tunewise.progress._is_attended", lambda: attended)
+    taken: list[dict[str, Any]] = []
+    with watched(taken.append if listener else None, shown) as tell:
+        tell(PHASE)
+    assert capsys.readouterr().err == told
+    assert taken == ([PHASE] if listener else [])
+
+
+def test_a_notebook_counts_as_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not _is_attended()
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    assert _is_attended()
+
+
 def test_the_board_knows_the_running_trial_and_the_best() -> None:
     board = Board()
     for event in EVENTS[:4]:
@@ -91,7 +146,7 @@ def on_a_terminal(folder: Path, no_color: bool) -> str:
     script = folder / "show.py"
     script.write_text(
         "import sys, time\n"
-        "from tunewise.cli.progress import progress\n"
+        "from tunewise.progress import progress\n"
         f"with progress() as on_event:\n    for event in {list(EVENTS)!r}:\n"
         "        on_event(event)\n        time.sleep(0.3)\n"
     )

@@ -1,7 +1,7 @@
 """What is seen while the work is going on: a live view on a terminal, one plain line per event elsewhere.
 
-Everything goes to standard error. Events are the journal's lines (docs/run-folder.md) and two live ones,
-`phase` and `progress`.
+Everything goes to standard error. Events are the journal's lines (docs/run-folder.md) and two live ones, `phase`
+and `progress`. A baseline is told in one line: it takes a moment and has no steps.
 
 >>> line({"event": "finished", "trial": "lora-2", "value": 0.85, "step": 48, "seconds": 31.0})
 'lora-2: finished, validation 0.850 at step 48, 0:31'
@@ -9,19 +9,21 @@ Everything goes to standard error. Events are the journal's lines (docs/run-fold
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from tunewise.cli import figures
+from tunewise import figures
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Event = Mapping[str, Any]
+Tell = Callable[[dict[str, Any]], None]
 SECONDS_BETWEEN_STEPS = 10.0
 """Off a terminal, steps of a running trial are told no more often than this."""
 BAR_WIDTH = 30
@@ -40,7 +42,7 @@ class Progress(Protocol):
         """Take one event."""
 
 
-def told(on_event: Callable[[dict[str, Any]], None]) -> Callable[[str], None]:
+def told(on_event: Tell) -> Callable[[str], None]:
     """Takes plain sentences, as fetching gives them, and shows each as a phase."""
     return lambda text: on_event({"event": "phase", "trial": None, "text": text})
 
@@ -51,6 +53,32 @@ def progress() -> Progress:
 
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     return Live(console) if console.is_terminal and not console.is_dumb_terminal else Plain()
+
+
+@contextlib.contextmanager
+def watched(on_event: Tell | None, shown: bool | None) -> Iterator[Tell]:
+    """What to tell events to: `on_event`, and progress where it is `shown`.
+
+    With None it is shown to whoever sits before a terminal or a notebook, unless `on_event` takes its place.
+    """
+    if shown is None:
+        shown = on_event is None and _is_attended()
+    with contextlib.ExitStack() as stack:
+        takers = [on_event] if on_event is not None else []
+        if shown:
+            takers.append(stack.enter_context(progress()))
+        yield lambda event: _pass_on(event, takers)
+
+
+def _pass_on(event: dict[str, Any], takers: Sequence[Tell]) -> None:
+    for take in takers:
+        take(event)
+
+
+def _is_attended() -> bool:
+    ipython = sys.modules.get("IPython")  # whoever runs in a notebook has imported it
+    shell = ipython.get_ipython() if ipython is not None else None
+    return sys.stderr.isatty() or type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def _result(event: Event, word: str) -> str:
@@ -120,6 +148,7 @@ class Board:
     budget_seconds: float | None = None
     used_share: float | None = None
     _methods: dict[str, str] = field(default_factory=dict)
+    _baselines: set[str] = field(default_factory=set)
 
     def update(self, event: Event) -> None:
         """Take the event in."""
@@ -131,6 +160,8 @@ class Board:
             self.parameters = figures.parameters(event.get("parameters"))
             self.step = self.steps = self.value = None
             self._methods[self.trial] = self.method
+            if event.get("family") == "baseline":
+                self._baselines.add(self.trial)
         elif name in ("progress", "reported") and trial == self.trial:
             self.step = event.get("step", self.step)
             self.steps = event.get("steps", self.steps)
@@ -148,6 +179,14 @@ class Board:
         method = self._methods.get(str(trial))
         if method and event.get("event") in ("reported", "finished"):
             self.best[method] = max(float(value), self.best.get(method, float(value)))
+
+    def line(self, event: Event) -> str | None:
+        """The event in one line; None where there is nothing to say. Of a baseline only the outcome is said."""
+        if event.get("trial") not in self._baselines:
+            return line(event)
+        if event.get("event") in ("started", "progress", "reported"):
+            return None
+        return line({name: value for name, value in event.items() if name != "step"})
 
     def budget(self, since: float = 0.0) -> str:
         """The budget as a bar with the time used, `since` seconds after the last event; or nothing."""
@@ -180,7 +219,7 @@ class Plain:
         now = time.monotonic()
         if event.get("event") == "progress" and now - self._told < SECONDS_BETWEEN_STEPS:
             return
-        text = line(event)
+        text = self._board.line(event)
         if text is not None:
             self._told = now
             used = f"[{figures.duration(self._board.used_seconds)}] " if self._board.used_seconds else ""
@@ -217,7 +256,7 @@ class Live:
         """Take the event in; an outcome is also written above the view, to stay."""
         self._board.update(event)
         self._told = time.monotonic()
-        text = line(event)
+        text = self._board.line(event)
         if text is not None and event["event"] not in ("progress", "reported", "started", "paused"):
             self._console.print(text, style="dim" if event["event"] == "phase" else None)
 

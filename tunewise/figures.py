@@ -1,4 +1,4 @@
-"""How numbers and foreign texts are spelt on a terminal.
+"""How numbers and foreign texts are spelt in messages and on a terminal.
 
 >>> duration(252), score(0.84567), parameters({"learning_rate": 5e-4, "epochs": 3})
 ('4:12', '0.846', 'learning_rate 0.0005, epochs 3')
@@ -52,6 +52,11 @@ def parameters(values: Mapping[str, Any] | None) -> str:
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {clean(value)}"
         for name, value in (values or {}).items()
     )
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun in the right form: `1 row`, `2 rows`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def clean(text: Any) -> str:

@@ -1,0 +1,79 @@
+"""Scores and differences of candidates: which method is used, and what it must hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewise import metrics, statistics
+
+
+def answers(right: int, n: int) -> list[str]:
+    return ["a"] * right + ["b"] * (n - right)
+
+
+def test_rates_use_wilson_and_groups_use_the_bootstrap() -> None:
+    metric, targets = metrics.get("accuracy"), ["a"] * 60
+    assert statistics.score_interval(metric, answers(45, 60), targets) == statistics.wilson(45, 60)
+    groups = [str(i % 12) for i in range(60)]
+    assert statistics.score_interval(metric, answers(45, 60), targets, groups).method == "bca by group"
+    assert statistics.score_interval(metrics.get("mcc"), answers(45, 60), targets).method.startswith("wilson (")
+
+
+def test_paired_rates_use_mcnemar_and_tango() -> None:
+    a, b = answers(50, 60), answers(45, 60)
+    found = statistics.paired_difference(metrics.get("accuracy"), a, b, ["a"] * 60)
+    both = statistics.tango(5, 0, 60)
+    assert (found.value, found.low, found.high) == (5 / 60, both.low, both.high)
+    assert found.p == 2 * 0.5**5
+    assert found.upper == statistics.tango(5, 0, 60, 0.90).high
+    assert found.value < found.upper < found.high
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "mcc", "chrf", "bleu", "rouge_l"])
+def test_bootstrap_differences_are_antisymmetric(name: str) -> None:
+    rng = np.random.default_rng(4)
+    words = ["one fine day", "two bad days", "three"]
+    targets = list(rng.choice(words, 60))
+    a = [t if rng.random() < 0.8 else str(rng.choice(words)) for t in targets]
+    b = [t if rng.random() < 0.5 else str(rng.choice(words)) for t in targets]
+    forth = statistics.paired_difference(metrics.get(name), a, b, targets)
+    back = statistics.paired_difference(metrics.get(name), b, a, targets)
+    assert forth.value == pytest.approx(-back.value)
+    assert forth.p == back.p
+    width = forth.high - forth.low
+    assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low), abs=0.02 * width)
+    assert forth.low <= forth.value <= forth.upper <= forth.high
+
+
+def test_the_same_outputs_differ_by_nothing_but_not_with_certainty() -> None:
+    targets = ["one", "two"] * 30
+    outputs = ["one"] * 60
+    for name in ("accuracy", "macro_f1"):
+        found = statistics.paired_difference(metrics.get(name), outputs, outputs, targets)
+        assert (found.value, found.p) == (0, 1)
+        assert found.low == pytest.approx(-found.high)
+        assert 0 < found.upper < found.high < 0.1
+
+
+def test_few_units_cannot_give_a_small_p() -> None:
+    targets = ["a", "b"] * 20
+    groups = [str(i // 20) for i in range(40)]
+    right, wrong = targets, ["b"] * 40
+    found = statistics.paired_difference(metrics.get("macro_f1"), right, wrong, targets, groups)
+    assert found.p >= 0.5
+
+
+def test_holm_gives_a_worked_example() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_no_correction_and_bonferroni(ps: list[float]) -> None:
+    adjusted = statistics.holm(ps)
+    assert all(p <= q <= min(1, len(ps) * p) + 1e-12 for p, q in zip(ps, adjusted, strict=True))
+    order = np.argsort(ps, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()

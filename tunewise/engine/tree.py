@@ -1,0 +1,107 @@
+"""Rows as a tree of shared beginnings, so that what several rows begin with goes through the network once.
+
+>>> roots = grow([Row(0, (1, 2, 3, 4), 3), Row(1, (1, 2, 3, 5), 3), Row(2, (9,), 0)], least_saved=2)
+>>> [(node.tokens, len(node.children)) for node in roots]
+[((1, 2, 3), 2), ((9,), 0)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+LEAST_SAVED = 16
+"""Tokens that a shared beginning must save: each one costs some small attention products of its own."""
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """Tokens that go through the network, and how many of them may be shared."""
+
+    number: int
+    tokens: tuple[int, ...]
+    shareable: int
+    """Leading tokens that other rows may share; what is read of the row comes after them."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """Tokens that the same rows read, one after the other."""
+
+    tokens: tuple[int, ...]
+    depth: int
+    """Tokens before it in its rows: the position of its first one."""
+    children: tuple[Node, ...] = ()
+    row: int | None = None
+    """The row that ends here; leaves have one, and only they."""
+
+    @property
+    def weight(self) -> int:
+        """Tokens of the node and of all below it."""
+        return len(self.tokens) + sum(child.weight for child in self.children)
+
+    @property
+    def leaves(self) -> int:
+        """Rows that end in it or below it."""
+        return sum(child.leaves for child in self.children) if self.children else 1
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """`rows` in dictionary order: those that share a beginning stand next to each other."""
+    return sorted(rows, key=lambda row: (row.tokens, row.number))
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all rows share, leaving at least one token to each row."""
+    ordered = sorted(map(tuple, rows))
+    return _shared(ordered[0], ordered[-1], min(map(len, rows)) - 1)
+
+
+def grow(rows: Sequence[Row], *, depth: int = 0, least_saved: int | None = None) -> list[Node]:
+    """The trees of `rows`.
+
+    Args:
+        rows: none of them empty or shareable as a whole.
+        depth: tokens that all of them share and that stand elsewhere already.
+        least_saved: tokens that a beginning must save, over all rows that share it, to be a node of its own.
+    """
+    least = LEAST_SAVED if least_saved is None else least_saved
+    return list(_split(in_order(rows), depth, least)) if rows else []
+
+
+def _split(rows: Sequence[Row], depth: int, least_saved: int) -> Iterator[Node]:
+    """Nodes of rows in dictionary order that are the same up to `depth`."""
+    if len(rows) == 1:
+        yield _leaf(rows[0], depth)
+        return
+    # In dictionary order, what the first and the last share is what all share.
+    shared = _shared(rows[0].tokens, rows[-1].tokens, min(row.shareable for row in rows))
+    if (shared - depth) * (len(rows) - 1) >= least_saved:
+        yield Node(rows[0].tokens[depth:shared], depth, tuple(_parts(rows, shared, shared, least_saved)))
+    else:
+        yield from _parts(rows, shared, depth, least_saved)
+
+
+def _parts(rows: Sequence[Row], shared: int, depth: int, least_saved: int) -> Iterator[Node]:
+    """Nodes that start at `depth`, of rows that part after `shared` tokens, or may share no more."""
+    for _, group in groupby(rows, key=lambda row: row.tokens[shared]):
+        more = []
+        for row in group:
+            if row.shareable > shared:
+                more.append(row)
+            else:
+                yield _leaf(row, depth)
+        if more:
+            yield from _split(more, depth, least_saved)
+
+
+def _leaf(row: Row, depth: int) -> Node:
+    return Node(row.tokens[depth:], depth, row=row.number)
+
+
+def _shared(first: Sequence[int], last: Sequence[int], most: int) -> int:
+    count = 0
+    while count < most and first[count] == last[count]:
+        count += 1
+    return count

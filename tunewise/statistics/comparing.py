@@ -1,0 +1,100 @@
+"""The score of a candidate with its interval, and the difference of two candidates on the same rows.
+
+Rates of independent rows use the methods for proportions; everything else, and every task with groups, uses the
+bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunewise.statistics.interval import Interval
+from tunewise.statistics.proportions import mcnemar_exact, tango, wilson
+from tunewise.statistics.resampling import bca, bootstrap
+
+if TYPE_CHECKING:
+    from tunewise.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Score of one candidate minus the score of another on the same rows."""
+
+    value: float
+    low: float
+    """Lower end of the two-sided 95 % interval."""
+    high: float
+    """Upper end of the two-sided 95 % interval."""
+    p: float
+    """Two-sided p value of no difference."""
+    upper: float
+    """One-sided 95 % upper bound: the upper end of the two-sided 90 % interval."""
+    method: str
+
+
+def score_interval(
+    metric: Metric,
+    outputs: Sequence[str],
+    targets: Sequence[str],
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Interval:
+    """The 95 % interval of a score: Wilson's for rates of independent rows, the BCa bootstrap otherwise."""
+    rows = metric.rows(outputs, targets) if metric.is_rate and groups is None else None
+    if rows is not None:
+        return wilson(int(rows.sum()), len(rows))
+    return bca(metric.resampler(outputs, targets), len(targets), seed=seed, groups=groups)
+
+
+def paired_difference(
+    metric: Metric,
+    a: Sequence[str],
+    b: Sequence[str],
+    targets: Sequence[str],
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Difference:
+    """Score of outputs `a` minus score of outputs `b` on the same rows.
+
+    Rates of independent rows: exact McNemar for p, Tango for the bounds. Otherwise the bootstrap, both
+    candidates on the same resamples.
+    """
+    rows_a = metric.rows(a, targets) if metric.is_rate and groups is None else None
+    rows_b = metric.rows(b, targets) if rows_a is not None else None
+    if rows_a is not None and rows_b is not None:
+        return rate_difference(int((rows_a > rows_b).sum()), int((rows_b > rows_a).sum()), len(rows_a))
+    score_a, score_b = metric.resampler(a, targets), metric.resampler(b, targets)
+    drawn = bootstrap(
+        lambda weights: score_a(weights) - score_b(weights),
+        len(targets),
+        seed=seed,
+        groups=groups,
+        is_difference=True,
+    )
+    both = drawn.interval()
+    return Difference(drawn.value, both.low, both.high, drawn.p_value(), drawn.interval(0.90).high, both.method)
+
+
+def rate_difference(b: int, c: int, n: int) -> Difference:
+    """The difference of two rates: of `n` rows only the first has `b` right, only the second `c`."""
+    both = tango(b, c, n)
+    return Difference(
+        value=(b - c) / n,
+        low=both.low,
+        high=both.high,
+        p=mcnemar_exact(b, c),
+        upper=tango(b, c, n, 0.90).high,
+        method="mcnemar, tango",
+    )
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's (1979) adjustment of p values for testing them together, in the given order."""
+    adjusted = [0.0] * len(ps)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda index: ps[index])):
+        highest = max(highest, min(1.0, ps[index] * (len(ps) - rank)))
+        adjusted[index] = highest
+    return adjusted
