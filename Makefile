@@ -29,11 +29,22 @@ test: venv
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# Peers live in .venv-peers, so that their pins never meet ours; benchmarks/run.sh creates it
-# from benchmarks/constraints.txt.
-bench: venv
-	@test -f benchmarks/run.sh || { echo "error: benchmarks/run.sh is missing: no side-by-side benchmark is written yet" >&2; exit 1; }
-	bash benchmarks/run.sh $(abspath $(BIN)/python)
+# Peers live in .venv-peers, together with Tunewise, so that both sides use the same torch and transformers, and so
+# that their pins never meet ours.  make bench BENCH=--quick  only proves that everything runs.
+BENCH ?=
+PEERS := .venv-peers/bin/python
+
+bench: .venv-peers/stamp
+	$(PEERS) benchmarks/lora.py --workload shared unshared full soft-prompt nlupp $(BENCH)
+	$(PEERS) benchmarks/scoring.py --workload trec banking77 clinc150 $(BENCH)
+	$(PEERS) benchmarks/generating.py $(BENCH)
+	$(PEERS) benchmarks/ceiling.py $(BENCH)
+
+.venv-peers/stamp: pyproject.toml constraints.txt benchmarks/constraints.txt benchmarks/llama.sh
+	$(PYTHON) -m venv .venv-peers
+	$(PEERS) -m pip install -c constraints.txt -c benchmarks/constraints.txt -e . accelerate lm-eval peft trl
+	bash benchmarks/llama.sh $(PEERS)
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-peers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

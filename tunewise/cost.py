@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 KINDS = ("score", "generate", "train-lora", "train-soft-prompt", "train-full", "attention")
-"""Kinds of work that run at rates of their own. `score` is a pass over given tokens, `generate` one over a new token
-of each row; `attention` is the products of queries, keys and values in all passes."""
+"""Kinds of work that run at rates of their own. `score` is a pass over given tokens, `generate` one over a new
+token of each row; `attention` is the products of queries, keys and values in all passes."""
 
 
 @dataclass(frozen=True)

@@ -70,12 +70,42 @@ class AdaptableLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer, and the update where there is one."""
-        output = nn.functional.linear(input, self.weight, self.bias)
         if self.lora_a is None or self.lora_b is None:
-            return output
-        low = nn.functional.linear(input, self.lora_a)
-        # The scale goes onto the narrow side: r columns instead of `out` columns.
-        return output + nn.functional.linear(low * self.scale, self.lora_b)
+            return nn.functional.linear(input, self.weight, self.bias)
+        if self.weight.requires_grad:  # a gradient for the layer itself too: left to autograd
+            output = nn.functional.linear(input, self.weight, self.bias)
+            low = nn.functional.linear(input, self.lora_a) * self.scale
+            return output + nn.functional.linear(low, self.lora_b)
+        updated: Tensor = _Updated.apply(  # type: ignore[no-untyped-call]
+            input, self.weight, self.bias, self.lora_a, self.lora_b, self.scale
+        )
+        return updated
+
+
+class _Updated(torch.autograd.Function):
+    """A frozen linear layer with a low-rank update: the same products, each sum written where it is wanted."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+    ) -> Tensor:
+        rows = input.reshape(-1, input.shape[-1])
+        low = rows @ a.t()
+        output = nn.functional.linear(rows, weight, bias).addmm_(low, b.t(), alpha=scale)
+        ctx.save_for_backward(rows, weight, a, b, low)
+        ctx.scale = scale
+        return output.view(*input.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        rows, weight, a, b, low = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        to_low = (gradient @ b).mul_(ctx.scale)
+        to_a, to_b = to_low.t() @ rows, (gradient.t() @ low).mul_(ctx.scale)
+        to_input = None
+        if ctx.needs_input_grad[0]:
+            to_input = (gradient @ weight).addmm_(to_low, a).view(*gradients[0].shape[:-1], -1)
+        return to_input, None, None, to_a, to_b, None
 
 
 def make_adaptable(network: nn.Module) -> list[str]:

@@ -49,6 +49,8 @@ class Ending:
     """Bool [tokens, tokens]: which of them each one sees, itself included."""
 
 
+SHORT = 5
+"""Nodes of up to 2^SHORT tokens stand side by side."""
 NOTHING, NO_ENDING = Prefix(), Ending()
 
 
@@ -174,8 +176,9 @@ def _groups(own: Sequence[tuple[int, int, bool]], ending: Ending, device: torch.
     by_size: dict[tuple[int, bool], list[tuple[int, int]]] = {}
     for first, count, leaf in own:
         ends = leaf and bool(ending.tokens)
-        # Powers of two: at most half of a group's products are padding.
-        by_size.setdefault(((count - 1).bit_length(), ends), []).append((first, count))
+        # Powers of two, so that little of a group is padding; among short ones a call costs more than padding.
+        size = max(SHORT, (count - 1).bit_length())
+        by_size.setdefault((size, ends), []).append((first, count))
     for (_, ends), nodes in by_size.items():
         firsts = torch.tensor([first for first, _ in nodes], device=device)[:, None]
         counts = torch.tensor([count for _, count in nodes], device=device)[:, None]
