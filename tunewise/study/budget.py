@@ -94,7 +94,7 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
     test_work = min(fitting, len(models)) * one_test
     room = max(least - saving, limit * (1 - RESERVE_SHARE) - TEST_MARGIN * test_work - saving)
     kept = forecaster.seconds(TEST_MARGIN * test_work + saving) if budget.unit == "seconds" else 0.0
-    return Terms(budget, limit, Allowance(room, None), test_work, dropped, kept)
+    return Terms(budget, limit, Allowance(room, None, TEST_MARGIN * one_test), test_work, dropped, kept)
 
 
 def _amount(work: float, budget: Budget, forecaster: Forecaster) -> str:

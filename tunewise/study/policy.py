@@ -25,7 +25,7 @@ from tunewise.study.ladders import Ladder, fit_in
 from tunewise.task import TaskSpec
 
 PROMPT_SHARE = 0.20
-RESERVE_SHARE = 0.10
+RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
 
 
@@ -68,6 +68,8 @@ class Allowance:
 
     work: float | None
     trials: int | None
+    per_test: float = 0.0
+    """Work put aside for the test of each method; free again when a method is left out."""
 
 
 class Runner(Protocol):
@@ -101,6 +103,10 @@ class Race:
     made: dict[str, Any] = field(default_factory=dict)
     """Hyper-parameters by trial."""
     _numbers: dict[str, int] = field(default_factory=dict)
+    _waiting: list[Any] = field(default_factory=list)
+    """Tuned methods whose turn is still to come."""
+    _freed: float = 0.0
+    """Work that methods left out no longer need for their test."""
 
     def go(self) -> None:
         """Run the whole policy."""
@@ -109,15 +115,21 @@ class Race:
             if method.family == "baseline":
                 self._simple(method, {}, "baseline")
         self._prompts(prompts)
-        waiting = [m for m in self.methods if m.work and m.work.startswith("train")]
+        self._waiting = [m for m in self.methods if m.work and m.work.startswith("train")]
         climbed = []
         # What is left is shared out anew before each: forecasts are not what trials then cost.
-        while ladders := fit_in([self._ladder(m) for m in waiting], self._price, self._fits, self.runner.say):
+        while self._waiting:
+            wanted = [self._ladder(method) for method in self._waiting]
+            ladders = fit_in(wanted, self._price, self._fits, self.runner.say)
+            self._freed += (len(wanted) - len(ladders)) * self.allowance.per_test
+            self._waiting = [ladder.method for ladder in ladders]
+            if not ladders:
+                break
             # The readiest to give up goes last: one tuned trial finishes before breadth is spent elsewhere.
             ladder = min(ladders, key=lambda one: one.standing)
             self._climb(ladder)
             climbed.append(ladder)
-            waiting = [one.method for one in ladders if one is not ladder]
+            self._waiting.remove(ladder.method)
         self._spend_the_rest(climbed)
 
     def best_of(self, method: str) -> Outcome | None:
@@ -157,7 +169,9 @@ class Race:
 
     def _fits(self, ladders: Sequence[Ladder]) -> bool:
         trials = sum(len(ladder.rates) for ladder in ladders)
-        return trials <= self._trials_left() and sum(map(self._price, ladders)) <= self._left()
+        given_up = max(0, len(self._waiting) - len(ladders))
+        left = self._left() + given_up * self.allowance.per_test
+        return trials <= self._trials_left() and sum(map(self._price, ladders)) <= left
 
     def _price(self, ladder: Ladder) -> float:
         shots = self._demonstrations(ladder.method)
@@ -251,7 +265,7 @@ class Race:
         return outcome
 
     def _left(self) -> float:
-        return math.inf if self.allowance.work is None else self.allowance.work - self.spent
+        return math.inf if self.allowance.work is None else self.allowance.work + self._freed - self.spent
 
     def _trials_left(self) -> float:
         return math.inf if self.allowance.trials is None else self.allowance.trials - len(self.outcomes)
