@@ -35,6 +35,7 @@ class Pretending:
     asked: list[Proposal] = field(default_factory=list)
     pruned: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    given_up: list[str] = field(default_factory=list)
     work: dict[str, float] = field(default_factory=dict)
 
     def run(self, proposal: Proposal) -> Outcome:
@@ -49,6 +50,9 @@ class Pretending:
 
     def prune(self, trial: str, reason: str) -> None:
         self.pruned.append(trial)
+
+    def give_up(self, method: str) -> None:
+        self.given_up.append(method)
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -127,8 +131,19 @@ def test_minutes_become_work_once_and_leave_room_for_the_test() -> None:
     assert terms.work_limit == pytest.approx(600 * 3e11)
     assert terms.allowance.work is not None
     assert terms.work_limit is not None
-    assert terms.allowance.work + terms.test_work < terms.work_limit
-    assert 0 < terms.kept_seconds < 600
+    assert set(terms.tests) == {method.name for method in METHODS if method.work}
+    assert terms.allowance.work + sum(terms.tests.values()) < terms.work_limit
+
+
+def test_the_test_of_a_method_that_is_left_out_is_spent_on_others() -> None:
+    tests = {method.name: 1e13 for method in METHODS if method.work}
+    poor, rich = Pretending(), Pretending()
+    allowed = 1.5e13
+    alone = go(poor, Allowance(allowed, None))
+    freed = go(rich, Allowance(allowed, None, tests))
+    assert alone.spent <= allowed
+    assert rich.given_up == poor.given_up or len(rich.given_up) < len(poor.given_up)
+    assert allowed < freed.spent <= allowed + sum(tests[name] for name in rich.given_up)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,12 +35,10 @@ class Terms:
     """The whole budget in work; None for a budget in trials."""
     allowance: Allowance
     """What is left of it for the race, the test and the report put aside."""
-    test_work: float
-    """Forecast of the one test of all finalists."""
+    tests: Mapping[str, float]
+    """Work put aside for the one test of each method that needs a model."""
     dropped: tuple[str, ...]
     """Methods whose test alone would take too much of the budget."""
-    kept_seconds: float
-    """Forecast of what follows the search: the test, and saving; 0 where the budget is not in time."""
 
     @property
     def seconds(self) -> float | None:
@@ -66,14 +65,14 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
     baselines = [method for method in methods if method.family == "baseline"]
     required = baselines or list(methods[:1])
     models = [method for method in methods if method.work]
-    one_test = forecaster.evaluation(forecaster.n_test)
+    tests = {method.name: TEST_MARGIN * forecaster.test(method) for method in models}
     if budget.unit == "trials":
         if budget.limit < len(required):
             raise BudgetError(
                 f"a budget of {counted(int(budget.limit), 'trial')} cannot hold the {len(required)} methods that "
                 f"must run ({', '.join(m.name for m in required)}); give --budget {len(required)}trials or more."
             )
-        return Terms(budget, None, Allowance(None, int(budget.limit)), len(models) * one_test, (), 0.0)
+        return Terms(budget, None, Allowance(None, int(budget.limit)), tests, ())
     least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
     least += sum(forecaster.evaluation(forecaster.n_validation + forecaster.n_test) for m in required if m.work)
     if budget.unit == "flop":
@@ -89,12 +88,17 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
         )
     # Of many finalists on many rows, as many are tested as half of the budget holds, plain methods before chains.
     models.sort(key=lambda method: (method.starts_from is not None, method.order))
-    fitting = int(max(0.0, MOST_TEST_SHARE * (limit - least)) / (TEST_MARGIN * one_test))
-    dropped = tuple(method.name for method in models[fitting:])
-    test_work = min(fitting, len(models)) * one_test
-    room = max(least - saving, limit * (1 - RESERVE_SHARE) - TEST_MARGIN * test_work - saving)
-    kept = forecaster.seconds(TEST_MARGIN * test_work + saving) if budget.unit == "seconds" else 0.0
-    return Terms(budget, limit, Allowance(room, None, TEST_MARGIN * one_test), test_work, dropped, kept)
+    room = MOST_TEST_SHARE * (limit - least)
+    tested = {name: tests[name] for name in _fitting([method.name for method in models], tests, room)}
+    dropped = tuple(method.name for method in models if method.name not in tested)
+    left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - saving
+    return Terms(budget, limit, Allowance(max(least - saving, left), None, tested), tested, dropped)
+
+
+def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:
+    """As many of the first `names` as `room` holds the tests of."""
+    totals = itertools.accumulate(tests[name] for name in names)
+    return [name for name, total in zip(names, totals, strict=True) if total <= room]
 
 
 def _amount(work: float, budget: Budget, forecaster: Forecaster) -> str:

@@ -22,7 +22,7 @@ from tunewise.methods import get, load_predictor, obstacle, registered
 from tunewise.prompt import Prompt
 from tunewise.rule import Finalist, nominate
 from tunewise.study import files
-from tunewise.study.budget import Terms, settle
+from tunewise.study.budget import SAVING_SECONDS, Terms, settle
 from tunewise.study.evaluation import evaluate, write_predictions
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.journal import NOT_AGAIN, Event, Journal, mend, read_events
@@ -134,7 +134,7 @@ class Contest:
             forecaster=ground.forecaster,
             past=self.past,
             budget_seconds=ground.terms.seconds,
-            kept_seconds=ground.terms.kept_seconds,
+            kept_seconds=_kept_seconds(ground),
             model_name=self.request.model,
         )
         self._phase("searching")
@@ -192,6 +192,14 @@ class Contest:
 
     def _phase(self, text: str) -> None:
         self.journal.tell({"event": "phase", "trial": None, "text": text})
+
+
+def _kept_seconds(ground: Ground) -> dict[str, float]:
+    """Of a budget in time, what the test of each method and the writing of files will take."""
+    if ground.terms.seconds is None:
+        return {}
+    tests = {name: ground.forecaster.seconds(work) for name, work in ground.terms.tests.items()}
+    return {**tests, "": SAVING_SECONDS}
 
 
 def race(ground: Ground, runner: Any) -> Race:

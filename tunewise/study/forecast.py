@@ -13,6 +13,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tunewise.adapted import BATCH_ROWS, AdaptedModel
 from tunewise.cost import ModelShape, operations
@@ -116,6 +117,11 @@ class Forecaster:
         context = prefix + t.suffix + each
         writing = operations("generate", self.shape, tokens=new, products=new * context, projected=new)
         return self._pass("score", rows, t.suffix, 1, prefix) + self._weighed(writing)
+
+    def test(self, method: Any) -> float:
+        """Work of predicting the test rows with what `method` gives."""
+        tuned = method.work is not None and method.work.startswith("train")
+        return self.evaluation(self.n_test, tuned=tuned) if method.work else 0.0
 
     def prompt_trial(self, demonstrations: int) -> float:
         """Work of one prompt with its calibrations: validation rows, and training inputs for the batch bias."""

@@ -68,6 +68,8 @@ class Forecasting:
     rates: Mapping[str, float]
     trials: dict[str, PlannedTrial] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    untested: set[str] = field(default_factory=set)
+    """Methods that are left out."""
     _work: dict[str, float] = field(default_factory=dict)
 
     def run(self, proposal: Proposal) -> Outcome:
@@ -106,6 +108,10 @@ class Forecasting:
     def prune(self, trial: str, reason: str) -> None:
         """Nothing is pruned that did not run."""
 
+    def give_up(self, method: str) -> None:
+        """Nothing is put aside for the test of `method`."""
+        self.untested.add(method)
+
     def say(self, text: str) -> None:
         """Keep what the race has to say."""
         self.notes.append(text)
@@ -117,7 +123,8 @@ def plan_of(ground: Ground) -> Plan:
     rates = dict.fromkeys(KINDS, 1.0) if base == NO_MODEL else rates_of(loaded(base))
     runner = Forecasting(ground, rates)
     race(ground, runner).go()
-    test_seconds = ground.forecaster.seconds(ground.terms.test_work, rates)
+    tests = {name: work for name, work in ground.terms.tests.items() if name not in runner.untested}
+    test_seconds = ground.forecaster.seconds(math.fsum(tests.values()), rates)
     total = math.fsum(trial.forecast_seconds for trial in runner.trials.values()) + test_seconds
     return Plan(
         task=ground.task,

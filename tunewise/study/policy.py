@@ -68,7 +68,7 @@ class Allowance:
 
     work: float | None
     trials: int | None
-    per_test: float = 0.0
+    tests: Mapping[str, float] = field(default_factory=dict)
     """Work put aside for the test of each method; free again when a method is left out."""
 
 
@@ -81,6 +81,10 @@ class Runner(Protocol):
 
     def prune(self, trial: str, reason: str) -> None:
         """Take a paused trial out of the race; a decision, not a claim that it is worse."""
+        ...
+
+    def give_up(self, method: str) -> None:
+        """Take a method out of the race before its first trial: it will not be tested either."""
         ...
 
     def say(self, text: str) -> None:
@@ -121,8 +125,7 @@ class Race:
         while self._waiting:
             wanted = [self._ladder(method) for method in self._waiting]
             ladders = fit_in(wanted, self._price, self._fits, self.runner.say)
-            self._freed += (len(wanted) - len(ladders)) * self.allowance.per_test
-            self._waiting = [ladder.method for ladder in ladders]
+            self._give_up([one for one in self._waiting if one not in [ladder.method for ladder in ladders]])
             if not ladders:
                 break
             # The readiest to give up goes last: one tuned trial finishes before breadth is spent elsewhere.
@@ -131,6 +134,15 @@ class Race:
             climbed.append(ladder)
             self._waiting.remove(ladder.method)
         self._spend_the_rest(climbed)
+
+    def _give_up(self, methods: Sequence[Any]) -> None:
+        for method in methods:
+            self._waiting.remove(method)
+            self._freed += self._test(method)
+            self.runner.give_up(method.name)
+
+    def _test(self, method: Any) -> float:
+        return self.allowance.tests.get(method.name, 0.0)
 
     def best_of(self, method: str) -> Outcome | None:
         """The finished trial of `method` with the highest validation score."""
@@ -169,8 +181,9 @@ class Race:
 
     def _fits(self, ladders: Sequence[Ladder]) -> bool:
         trials = sum(len(ladder.rates) for ladder in ladders)
-        given_up = max(0, len(self._waiting) - len(ladders))
-        left = self._left() + given_up * self.allowance.per_test
+        kept = {ladder.method.name for ladder in ladders}
+        freed = sum(self._test(method) for method in self._waiting if method.name not in kept)
+        left = self._left() + freed
         return trials <= self._trials_left() and sum(map(self._price, ladders)) <= left
 
     def _price(self, ladder: Ladder) -> float:

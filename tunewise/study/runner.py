@@ -43,8 +43,8 @@ class Worker:
     """Events that earlier processes recorded."""
     budget_seconds: float | None = None
     """The budget, where it is in time."""
-    kept_seconds: float = 0.0
-    """Of the budget, what the test and the report are forecast to take."""
+    kept_seconds: dict[str, float] = field(default_factory=dict)
+    """Of a budget in time, what follows the search will take: the test of each method, and saving."""
     model_name: str = ""
     stopped_by_clock: bool = False
     _best: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -88,6 +88,10 @@ class Worker:
         kept = {name: paused.get(name) for name in ("value", "log_loss", "work", "seconds", "step")}
         self._record(trial, self.journal.write("pruned", trial, reason=reason, **kept))
         shutil.rmtree(self.folder / "trials" / trial, ignore_errors=True)
+
+    def give_up(self, method: str) -> None:
+        """Nothing needs to be kept for the test of `method`."""
+        self.kept_seconds.pop(method, None)
 
     def say(self, text: str) -> None:
         """Record a message, once."""
@@ -316,7 +320,7 @@ class Worker:
         # What is still to come will be as slow as what was done: the machine may be busy with something else.
         done = self.forecaster.seconds(self._work_done())
         slowdown = min(MOST_SLOWDOWN, max(1.0, elapsed / max(done, LEAST_DONE_SECONDS)))
-        if elapsed + slowdown * self.kept_seconds > self.budget_seconds:
+        if elapsed + slowdown * sum(self.kept_seconds.values()) > self.budget_seconds:
             self.stopped_by_clock = True
             text = (
                 "The clock stopped the search: the work took longer than this machine's measured rates said. "
