@@ -14,12 +14,11 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-WeightsKind = Literal["lora", "soft-prompt", "full"]
 SOFT_PROMPT = "prompt_embeddings"
 
 
@@ -41,11 +40,6 @@ class Weights:
     def parameters(self) -> int:
         """Number of learned values."""
         return sum(tensor.numel() for tensor in self.tensors.values())
-
-    def detached(self) -> Weights:
-        """A copy that later training steps cannot change."""
-        copies = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
-        return Weights(self.kind, copies, dict(self.settings))
 
 
 class AdaptableLinear(nn.Linear):

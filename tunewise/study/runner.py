@@ -23,6 +23,7 @@ from tunewise.study.journal import ENDED, Event, Journal
 from tunewise.study.policy import Outcome, Proposal
 from tunewise.study.trials import Checked, MeteredTrial, peak_rss_mb, reset_peak_rss
 from tunewise.task import Task
+from tunewise.whole import put_folder
 
 LEAST_DONE_SECONDS = 20.0
 """Counted work below which nothing is concluded about the speed of the machine."""
@@ -256,8 +257,7 @@ class Worker:
         pending, place = self._pending(trial), self.folder / "candidates" / method
         if pending.exists():
             place.parent.mkdir(exist_ok=True)
-            shutil.rmtree(place, ignore_errors=True)
-            pending.replace(place)
+            put_folder(pending, place)
 
     def _write_validation(self, proposal: Proposal, best: Checked) -> None:
         if best.evaluation is not None:

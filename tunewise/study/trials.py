@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.adapted import NO_MODEL, AdaptedModel, Predictor, loaded
-from tunewise.candidates import write_json
 from tunewise.methods.base import Verdict
 from tunewise.study.evaluation import Evaluation, evaluate
 from tunewise.task import Dataset
+from tunewise.whole import replacing
 
-STATE_TENSORS, STATE_VALUES = "state.safetensors", "state.json"
+STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -108,23 +108,22 @@ class MeteredTrial:
             return
         from safetensors.torch import save_file
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().clone() for name, tensor in state["tensors"].items()}
-        partial = self.folder / f".{STATE_TENSORS}"
-        save_file(tensors, partial)
-        partial.replace(self.folder / STATE_TENSORS)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state["tensors"].items()}
         values = {name: value for name, value in state.items() if name != "tensors"}
-        # Written last: it is what says that the state is whole.
-        write_json(self.folder / STATE_VALUES, values)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # One file: tensors and values of different moments can never stand side by side.
+        with replacing(self.folder / STATE) as partial:
+            save_file(tensors, partial, metadata={"values": json.dumps(values)})
 
     def state(self) -> dict[str, Any] | None:
         """The state kept last, or None."""
-        from safetensors.torch import load_file
+        from safetensors import safe_open
 
-        if not (self.folder / STATE_VALUES).exists():
+        if not (self.folder / STATE).exists():
             return None
-        values = json.loads((self.folder / STATE_VALUES).read_text())
-        return {**values, "tensors": load_file(self.folder / STATE_TENSORS)}
+        with safe_open(self.folder / STATE, framework="pt") as file:
+            values = json.loads(file.metadata()["values"])
+            return {**values, "tensors": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
 
 
 @dataclass(frozen=True)
