@@ -16,6 +16,7 @@ from tunewise.engine.generating import generate
 from tunewise.engine.loading import load
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.scoring import close_labels, score_labels
+from tunewise.engine.training import Recipe, Training
 
 TOKENS = st.integers(3, 250)
 ROW = st.lists(TOKENS, min_size=1, max_size=9)
@@ -184,3 +185,22 @@ def test_weights_leave_no_trace(model: LanguageModel) -> None:
         with model.carrying(some_weights(model, kind)):
             assert not np.allclose(score_labels(model, prompts, labels).logprobs, before)
         assert np.array_equal(score_labels(model, prompts, labels).logprobs, before)
+
+
+@pytest.mark.parametrize("kind", ["lora", "soft-prompt", "full"])
+def test_a_batch_in_parts_learns_the_same(
+    model: LanguageModel, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = Pairs([[5, 6, 7, n, n + 1] for n in range(20, 32)], [[40 + n % 3, 2][: 1 + n % 2] for n in range(12)])
+    weights = some_weights(model, kind)
+    assert weights is not None
+
+    def learned(pass_tokens: int) -> tuple[list[float], Weights]:
+        monkeypatch.setattr("tunewise.engine.training.PASS_TOKENS", pass_tokens)
+        training = Training(model, weights, pairs, Recipe(1e-2, batch_size=6))
+        return [report.loss for report in training.steps(3)], training.weights()
+
+    whole, in_parts = learned(4096), learned(9)
+    assert np.allclose(whole[0], in_parts[0], rtol=1e-5)
+    for name, tensor in whole[1].tensors.items():
+        assert torch.allclose(tensor, in_parts[1].tensors[name], atol=1e-4), name

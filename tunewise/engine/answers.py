@@ -6,7 +6,7 @@ through the network. Only the positions that predict an answer token are project
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from tunewise.engine.forward import Pass, lay_out, passes, project, rows_of, run
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.scoring import BATCH_TOKENS
-from tunewise.engine.tree import Row, grow
+from tunewise.engine.tree import Row, common_prefix, grow
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,26 @@ class Pairs:
     def take(self, rows: Sequence[int]) -> Pairs:
         """The pairs at `rows`, in that order."""
         return Pairs([self.prompts[row] for row in rows], [self.answers[row] for row in rows])
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens of all answers."""
+        return sum(map(len, self.answers))
+
+    def parts(self, tokens: int) -> Iterator[Pairs]:
+        """The pairs in parts of about `tokens` tokens, what all prompts share counted once; one pair at least."""
+        shared = common_prefix(self.prompts)
+        rows: list[int] = []
+        size = shared
+        for row, (prompt, answer) in enumerate(zip(self.prompts, self.answers, strict=True)):
+            own = len(prompt) - shared + len(answer)
+            if rows and size + own > tokens:
+                yield self.take(rows)
+                rows, size = [], shared
+            rows.append(row)
+            size += own
+        if rows:
+            yield self.take(rows)
 
 
 def answer_logprobs(model: LanguageModel, pairs: Pairs, kind: str) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,10 @@ from tunewise.engine.model import LanguageModel
 from tunewise.engine.scoring import BATCH_TOKENS
 from tunewise.engine.tree import Node, Row, common_prefix, grow, in_order
 
-MOST_ROWS = 32
-"""Rows that are written side by side, where the token budget holds as many."""
+MOST_ROWS = 64
+"""Rows that are written side by side: a step reads all weights, and many rows take little longer than one."""
+WRITTEN = 8
+"""Tokens that are kept for rows on their way, as a multiple of those that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def generate(
         max_tokens: longest continuation.
         stop: strings that end a continuation; they are cut off.
         sampling: how tokens are drawn; greedily by default.
-        batch_tokens: bounds the tokens that are read at once, and rows × (own prompt + continuation) written
-            side by side.
+        batch_tokens: bounds the tokens that are read at once, and, `WRITTEN` times, those that rows on their way
+            have of their own.
     """
     start = time.perf_counter()
     writing = Writing(model, prompts, max_tokens, stop, sampling or Sampling(), batch_tokens)
@@ -148,7 +150,7 @@ class Writing:
             return
         self._encode_shared()
         own = max(len(row.tokens) for row in waiting) - self.prefix.length + self._max_tokens
-        places = max(1, min(MOST_ROWS, len(waiting), self._budget // own))
+        places = max(1, min(MOST_ROWS, len(waiting), WRITTEN * self._budget // own))
         slots = Slots(self.prefix.layers)
         alive: list[int] = []
         chosen: list[int] = []

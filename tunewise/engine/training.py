@@ -13,7 +13,7 @@ of a longer one: a trial can be paused, compared with others, and continued bit 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,9 @@ from tunewise.engine.adapters import Weights
 from tunewise.engine.answers import Pairs, answer_logprobs
 from tunewise.engine.model import LanguageModel
 from tunewise.errors import TrialError
+
+PASS_TOKENS = 4096
+"""Tokens that go through the network at once; a batch with more is taken in parts, their gradients added up."""
 
 
 @dataclass(frozen=True)
@@ -150,15 +153,10 @@ class Training:
     def _one_step(self, live: dict[str, Tensor]) -> StepReport:
         step = self.step + 1
         batch = self.pairs.take(self._rows_of(step))
+        loss = 0.0
         with self._learning(live) as leaves, torch.enable_grad():
-            logprobs, _ = answer_logprobs(self.model, batch, f"train-{self._kind}")
-            loss = -logprobs.mean()
-            loss.backward()
-            gradients = [leaf.grad for leaf in leaves.values()]
-            for leaf in leaves.values():
-                leaf.grad = None
-        for master, gradient in zip(self._masters.values(), gradients, strict=True):
-            master.grad = None if gradient is None else gradient.to(torch.float32)
+            for part in batch.parts(PASS_TOKENS):
+                loss += self._learn_from(part, batch.answer_tokens, list(leaves.values()))
         torch.nn.utils.clip_grad_norm_(list(self._masters.values()), self.recipe.clip)
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * min(1.0, step / max(1, self.recipe.warmup_steps))
@@ -167,7 +165,19 @@ class Training:
         with torch.no_grad():
             torch._foreach_copy_(list(live.values()), list(self._masters.values()))
             self._average()
-        return StepReport(step, float(loss.detach()))
+        return StepReport(step, loss)
+
+    def _learn_from(self, part: Pairs, answer_tokens: int, leaves: Sequence[Tensor]) -> float:
+        """Add the gradient of a part of a batch to the masters', and return its share of the loss."""
+        logprobs, _ = answer_logprobs(self.model, part, f"train-{self._kind}")
+        loss = -logprobs.sum() / answer_tokens
+        loss.backward()
+        for master, leaf in zip(self._masters.values(), leaves, strict=True):
+            if leaf.grad is not None:
+                gradient = leaf.grad.to(torch.float32)
+                master.grad = gradient if master.grad is None else master.grad + gradient
+            leaf.grad = None
+        return float(loss.detach())
 
     def _average(self) -> None:
         """Move the running mean towards the weights of this step; it starts as those of the first."""

@@ -40,7 +40,7 @@ class Lora(Method):
         return {
             "learning_rate": [1e-3, 5e-4, 2e-3],
             "batch_size": [16 if n_train >= 128 else 8],
-            "epochs": [3 if n_train >= 200 else 6],
+            "epochs": [5 if n_train >= 200 else 6],
         }
 
     def fit(self, start: Predictor, train: Dataset, validation: Dataset, trial: Trial) -> Predictor:

@@ -18,6 +18,7 @@ from typing import Any
 from tunewise.adapted import BATCH_ROWS, AdaptedModel
 from tunewise.cost import ModelShape, operations
 from tunewise.engine.scoring import LabelTrie, close_labels
+from tunewise.engine.training import PASS_TOKENS
 from tunewise.engine.tree import common_prefix
 from tunewise.task import Choices, Dataset
 
@@ -145,7 +146,7 @@ class Forecaster:
         # Per token and layer: inputs of the linear layers and of the gated feed-forward, kept for the backward.
         rows = batch_size if kind.startswith("train") else 2048 / max(1.0, self.tokens.suffix)
         per_token = self.shape.layers * (10 * self.shape.hidden + 4 * self.shape.intermediate) * bytes_each
-        tokens = rows * self.tokens.suffix * PADDING + self.tokens.prefix
+        tokens = min(rows * self.tokens.suffix + self.tokens.prefix, max(PASS_TOKENS, self.tokens.longest))
         activations = tokens * per_token / 1e6 if kind.startswith("train") else tokens * 0.05
         learned = {"train-full": parameters, "train-lora": 0.04 * parameters}.get(kind, 0.0)
         state = learned * (12 + 4 + bytes_each) / 1e6
