@@ -25,8 +25,8 @@ PREFIX, LONG_PREFIX, SUFFIX, ROWS = 48, 448, 24, 16
 NEW_TOKENS = 12
 REPEATS, CHECK_REPEATS = 3, 2
 SUSTAINED = 0.85
-"""Share of the fastest passes that minutes of work keep up: over 26 trials on two shared cores, the time counted was
-0.84 of the time taken in the median."""
+"""Share of the fastest passes that minutes of work keep up: over 26 trials on two shared cores, the time counted
+was 0.84 of the time taken in the median."""
 TOLERATED = 1.3
 """Kept rates that are off by more than this factor are measured again."""
 
