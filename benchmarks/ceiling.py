@@ -9,16 +9,13 @@ and right after, the faster of the two. Activations, norms, masks and Python are
 
 from __future__ import annotations
 
-import json
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import harness
 import workloads
-from harness import Bench, BenchError, Run, Side, arguments, columns, figures, memory_figures, serve, spread
+from harness import Bench, Run, Side
 
 SIZES = (1024, 2048)
 """Sides of the square matrices multiplied; the faster counts."""
@@ -31,15 +28,15 @@ def prepare(job: Mapping[str, Any]) -> Run:
     from tunewise.prompt import Prompt
 
     task = workloads.trec(job["rows"], job["questions"])
-    packed = workloads.pack_task(task, Prompt(task.spec.instruction))
-    Path(job["prepared"]).write_text(json.dumps({**packed, "folder": str(workloads.model_folder(job["model"]))}))
+    folder = workloads.model_folder(job["model"])
+    workloads.write_prepared(job, workloads.pack_task(task, Prompt(task.spec.instruction), folder))
     return {"rows": len(task.train), "questions": len(task.test)}
 
 
 def run_scoring(job: Mapping[str, Any]) -> Run:
     """Six labels after every question."""
-    prepared = json.loads(Path(job["prepared"]).read_text())
-    adapted = workloads.adapted_model(prepared, prepared["folder"])
+    prepared = workloads.read_prepared(job)
+    adapted = workloads.adapted_model(prepared)
     model = adapted.renderer().model
     inputs = [fields for fields, _ in prepared["test"]]
     return _share(model, lambda: adapted.raw_scores(inputs))
@@ -49,9 +46,9 @@ def run_training(job: Mapping[str, Any]) -> Run:
     """One epoch of a method through the same prompt."""
     import tunewise as tw
 
-    prepared = json.loads(Path(job["prepared"]).read_text())
+    prepared = workloads.read_prepared(job)
     task = workloads.unpack_task(prepared)
-    start = workloads.adapted_model(prepared, prepared["folder"])
+    start = workloads.adapted_model(prepared)
     method = job["settings"]["method"]
     given: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": TRAINED[method]}
     return _share(start.renderer().model, lambda: tw.fit(task, method=method, start=start, **given))
@@ -73,7 +70,7 @@ def _share(model: Any, work: Callable[[], Any]) -> Run:
         "operations": {kind: value for kind, value in done.items() if value},
         "gflops": total / seconds / 1e9,
         "ceiling_gflops": ceiling / 1e9,
-        **memory_figures(),
+        **harness.memory_figures(),
     }
 
 
@@ -95,44 +92,29 @@ def _matrix_rate(model: Any) -> float:
     return best
 
 
-def _summary(sides: Sequence[Side], runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
-    table = [["work", "share of the ceiling", "GFLOP/s", "ceiling GFLOP/s"]]
-    summary: dict[str, Any] = {}
-    for side in sides:
-        found = {name: spread(figures(runs[side.name], name)) for name in ("share", "gflops", "ceiling_gflops")}
-        summary[side.name] = found
-        shares = found["share"]
-        table.append(
-            [
-                side.name,
-                f"{shares.median:.0%} ({shares.low:.0%}–{shares.high:.0%})",
-                found["gflops"].text(0),
-                found["ceiling_gflops"].text(0),
-            ]
-        )
-    print(columns(table))
-    return summary
+def _share_text(side: Side, found: Mapping[str, Any]) -> str:
+    shares = found["share"]
+    return f"{shares.median:.0%} ({shares.low:.0%}–{shares.high:.0%})"
 
 
 def main() -> None:
     """Read the flags and run."""
-    flags = arguments(__doc__.splitlines()[0]).parse_args()
+    flags = harness.arguments(__doc__).parse_args()
     bench = Bench(__file__, "ceiling", flags.quick)
     sides = [Side("scoring", "run_scoring")]
     sides += [Side(f"training, {method}", "run_training", {"method": method}) for method in TRAINED]
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as place:
-            job = {"prepared": str(Path(place, "prepared.json"))}
-            rows, questions = (32, 64) if flags.quick else (256, 500)
-            facts = bench.call("prepare", {**job, "model": flags.model, "rows": rows, "questions": questions})
-            runs = bench.run(sides, 1 if flags.quick else flags.repeats, job, "share")
-        summary = _summary(sides, runs)
-        bench.write(sides, runs, workload=facts, summary=summary)
-    except BenchError as error:
-        sys.exit(f"error: {error}")
+    rows, questions = (32, 64) if flags.quick else (256, 500)
+    with bench.prepared({"model": flags.model, "rows": rows, "questions": questions}) as made:
+        runs = bench.run(sides, harness.rounds(flags), made.job, "share")
+    summary = harness.compared(sides, runs, dict.fromkeys(("share", "gflops", "ceiling_gflops")))
+    cells = {
+        "share of the ceiling": _share_text,
+        "GFLOP/s": harness.shown("gflops", 0),
+        "ceiling GFLOP/s": harness.shown("ceiling_gflops", 0),
+    }
+    harness.print_table(sides, summary, cells, title="work")
+    bench.write(sides, runs, workload=made.facts, summary=summary)
 
 
-if __name__ == "__main__" and not serve(
-    {"prepare": prepare, "run_scoring": run_scoring, "run_training": run_training}
-):
-    main()
+if __name__ == "__main__":
+    harness.run_script(main, prepare, run_scoring, run_training)

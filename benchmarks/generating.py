@@ -11,33 +11,17 @@ settings, tried on this machine.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import harness
 import llama
 import workloads
-from harness import (
-    Bench,
-    BenchError,
-    Run,
-    Side,
-    arguments,
-    columns,
-    figures,
-    memory_figures,
-    peak_mb,
-    ratios,
-    reset_peak,
-    serve,
-    spread,
-)
+from harness import FASTER, SMALLER, Bench, Run, Side
 
 ANSWERS = 200
 NEW_TOKENS = 16
@@ -57,7 +41,6 @@ LLAMA = "llama.cpp server"
 def prepare(job: Mapping[str, Any]) -> Run:
     """Prompts of a translation task, with as many demonstrations as make a prefix of about 400 tokens."""
     from tunewise import Task
-    from tunewise.adapted import loaded
     from tunewise.prompt import Demonstration, Prompt
 
     task = Task.read("english-spanish", validation=0, train_rows=256)
@@ -68,25 +51,25 @@ def prepare(job: Mapping[str, Any]) -> Run:
     for example in task.train:
         shown.append(Demonstration(dict(example.inputs), example.target))
         prompt = Prompt(task.spec.instruction, demonstrations=tuple(shown))
-        packed = workloads.pack_task(task, prompt)
-        adapted = workloads.adapted_model(packed, str(folder))
+        packed = workloads.pack_task(task, prompt, folder)
+        adapted = workloads.adapted_model(packed)
         renderer = adapted.renderer()
         prompts = [list(tokens) for tokens in renderer.tokens(test.inputs[:8])]
         if workloads.shared_tokens(prompts) >= PREFIX_TOKENS:
             break
     prompts = [list(tokens) for tokens in renderer.tokens(test.inputs)]
     decode = renderer.model.tokenizer.decode
+    gguf = Path(job["prepared"]).with_name("model.gguf")
     record = {
         **packed,
         "inputs": test.inputs,
-        "folder": str(folder),
-        "dtype": str(loaded(adapted.base).dtype).removeprefix("torch."),
+        "dtype": workloads.dtype_name(adapted),
         "prompts": prompts,
         "texts": [decode(row, skip_special_tokens=False, clean_up_tokenization_spaces=False) for row in prompts],
         "stop": list(renderer.stop),
-        "gguf": str(llama.bfloat16_gguf(job["model"], Path(job["gguf"]))) if job["gguf"] else None,
+        "gguf": str(llama.bfloat16_gguf(job["model"], gguf)) if job["llama"] else None,
     }
-    Path(job["prepared"]).write_text(json.dumps(record))
+    workloads.write_prepared(job, record)
     return {
         "answers": len(prompts),
         "demonstrations": len(shown),
@@ -99,9 +82,9 @@ def run_tunewise(job: Mapping[str, Any]) -> Run:
     """The engine's `generate`; `seconds` after loading, making tokens included."""
     from tunewise.engine.generating import generate
 
-    prepared = json.loads(Path(job["prepared"]).read_text())
-    renderer = workloads.adapted_model(prepared, prepared["folder"]).renderer()
-    reset_peak()
+    prepared = workloads.read_prepared(job)
+    renderer = workloads.adapted_model(prepared).renderer()
+    harness.reset_peak()
     begun = time.perf_counter()
     prompts = renderer.tokens(prepared["inputs"])
     answers = generate(renderer.model, prompts, max_tokens=NEW_TOKENS, stop=renderer.stop)
@@ -114,7 +97,7 @@ def run_transformers(job: Mapping[str, Any]) -> Run:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    prepared = json.loads(Path(job["prepared"]).read_text())
+    prepared = workloads.read_prepared(job)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(prepared["folder"])
     model = AutoModelForCausalLM.from_pretrained(
@@ -128,7 +111,7 @@ def run_transformers(job: Mapping[str, Any]) -> Run:
     ends = {tokenizer.pad_token_id, tokenizer.eos_token_id}
     texts = [""] * len(prompts)
     new_tokens = 0
-    reset_peak()
+    harness.reset_peak()
     begun = time.perf_counter()
     tokens = tokenizer(prepared["texts"], add_special_tokens=False)["input_ids"]
     prefix = _prefix_cache(model, tokens[0][:shared], device) if shared else None
@@ -184,7 +167,7 @@ def _generate_batch(
 
 def run_llama(job: Mapping[str, Any]) -> Run:
     """llama-cpp-python's server, asked one prompt after the other; `seconds` after it has started."""
-    prepared = json.loads(Path(job["prepared"]).read_text())
+    prepared = workloads.read_prepared(job)
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     texts = prepared["texts"]
     context = max(map(len, prepared["prompts"])) + NEW_TOKENS + 64
@@ -192,7 +175,7 @@ def run_llama(job: Mapping[str, Any]) -> Run:
         begun = time.perf_counter()
         answers = llama.complete(port, texts, NEW_TOKENS)
         seconds = time.perf_counter() - begun
-        peak = peak_mb(pid)
+        peak = llama.peak_mb(pid)
     same = all(
         answer["prompt_tokens"] == len(prompt) for answer, prompt in zip(answers, prepared["prompts"], strict=True)
     )
@@ -208,21 +191,20 @@ def _figures(texts: Sequence[str], new_tokens: int, seconds: float) -> Run:
         "new_tokens": new_tokens,
         "seconds": seconds,
         "texts": [text.strip() for text in texts],
-        **memory_figures(),
+        **harness.memory_figures(),
     }
 
 
-def peers(bench: Bench, prepared: str, flags: argparse.Namespace, without_llama: str | None) -> list[Side]:
+def peers(bench: Bench, job: Mapping[str, Any], flags: argparse.Namespace, *, with_llama: bool) -> list[Side]:
     """The peers with their fastest settings, or with those of the last results."""
-    job = {"prepared": prepared}
     found = []
-    kept = bench.kept_settings() if flags.keep_settings else {}
+    kept = bench.kept_settings(flags)
     quick = flags.quick or bool(kept)
     for name, prefix in (("transformers generate", False), ("generate behind a prefix cache", True)):
         sizes = (8,) if quick else BATCH_SIZES
         options = [Side(name, "run_transformers", {"batch_size": size, "prefix": prefix}) for size in sizes]
         found.append(options[0] if quick else bench.fastest(options, job, "answers_per_second"))
-    if without_llama is None:
+    if with_llama:
         served = [Side(LLAMA, "run_llama", {"options": options}) for options in LLAMA_OPTIONS]
         found.append(served[0] if quick else bench.fastest(served, job, "answers_per_second"))
     return [replace(side, settings=kept.get(side.name, side.settings)) for side in found]
@@ -231,14 +213,12 @@ def peers(bench: Bench, prepared: str, flags: argparse.Namespace, without_llama:
 def _prove(bench: Bench, sides: Sequence[Side], given: Mapping[str, Any]) -> None:
     """In float32 greedy answers are the same whoever computes them; in bfloat16 near ties fall either way."""
     exact = {"TUNEWISE_DTYPE": "float32"}
-    with tempfile.TemporaryDirectory(prefix="bench-") as place:
-        job = {"prepared": str(Path(place, "prepared.json"))}
-        bench.call("prepare", {**given, **job}, exact)
-        ours = bench.call("run_tunewise", job, exact)["texts"]
+    with bench.prepared(given, exact) as made:
+        ours = bench.call("run_tunewise", made.job, exact)["texts"]
         for side in sides[1:]:
             if side.name == LLAMA:  # its weights and products have dtypes of their own
                 continue
-            texts = bench.call(side.worker, {**job, "settings": dict(side.settings)}, exact)["texts"]
+            texts = bench.call(side.worker, {**made.job, "settings": dict(side.settings)}, exact)["texts"]
             bench.check(texts == ours, f"{len(ours)} answers in float32 are those of {side.name}")
 
 
@@ -246,20 +226,17 @@ def compare(flags: argparse.Namespace) -> None:
     """Prepare, choose the peers' settings, run in turn, compare texts, report."""
     bench = Bench(__file__, "generating", flags.quick)
     reason = llama.missing(flags.model)
-    with tempfile.TemporaryDirectory(prefix="bench-") as place:
-        prepared = str(Path(place, "prepared.json"))
-        gguf = None if reason else str(Path(place, "model.gguf"))
-        given = {"model": flags.model, "prepared": prepared, "answers": 16 if flags.quick else ANSWERS}
-        facts = bench.call("prepare", {**given, "gguf": gguf})
+    given = {"model": flags.model, "llama": reason is None, "answers": 16 if flags.quick else ANSWERS}
+    with bench.prepared(given) as made:
+        facts = made.facts
         length = f"{facts['tokens_per_prompt']:.0f} tokens, {facts['shared_tokens']} shared"
         print(f"   {facts['answers']} prompts of {length}")
         if reason:
             bench.checks.append(f"llama.cpp is left out: {reason}")
             print(f"   llama.cpp is left out: {reason}")
-        sides = [Side("Tunewise", "run_tunewise"), *peers(bench, prepared, flags, reason)]
-        _prove(bench, sides, {**given, "gguf": None, "answers": PROOF_ANSWERS})
-        repeats = 1 if flags.quick else flags.repeats
-        runs = bench.run(sides, repeats, {"prepared": prepared}, "answers_per_second")
+        sides = [Side("Tunewise", "run_tunewise"), *peers(bench, made.job, flags, with_llama=reason is None)]
+        _prove(bench, sides, {**given, "llama": False, "answers": PROOF_ANSWERS})
+        runs = bench.run(sides, harness.rounds(flags), made.job, "answers_per_second")
     for side in sides[1:]:
         same = all(run["same_tokens"] for run in runs[side.name])
         bench.check(same, f"{side.name} reads the same prompt tokens")
@@ -270,54 +247,29 @@ def compare(flags: argparse.Namespace) -> None:
     bench.write(sides, runs, workload=facts, summary=summary)
 
 
-def _summary(sides: Sequence[Side], runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
-    ours = sides[0].name
-    speed = {side.name: figures(runs[side.name], "answers_per_second") for side in sides}
-    memory = {side.name: figures(runs[side.name], "peak_mb") for side in sides}
-    table = [["side", "answers/s", "Tunewise is", "new tokens/s", "peak MB", "same text", "settings"]]
-    summary: dict[str, Any] = {}
-    for side in sides:
-        faster = ratios(speed[ours], speed[side.name])
-        pairs = list(zip(runs[ours][0]["texts"], runs[side.name][0]["texts"], strict=True))
-        same = sum(our == their for our, their in pairs) / len(pairs)
-        tokens = spread(figures(runs[side.name], "new_tokens_per_second"))
-        summary[side.name] = {
-            "answers_per_second": spread(speed[side.name]),
-            "tunewise_times_faster": faster,
-            "new_tokens_per_second": tokens,
-            "peak_mb": spread(memory[side.name]),
-            "tunewise_peak_share": ratios(memory[ours], memory[side.name]),
-            "share_of_texts_as_tunewise": same,
-        }
-        table.append(
-            [
-                side.name,
-                summary[side.name]["answers_per_second"].text(),
-                "" if side.name == ours else f"{faster.text(1)} × as fast",
-                tokens.text(1),
-                summary[side.name]["peak_mb"].text(0),
-                f"{same:.0%}",
-                ", ".join(f"{key} {value}" for key, value in side.settings.items()),
-            ]
-        )
-    print(columns(table))
+def _summary(sides: Sequence[Side], runs: Mapping[str, Sequence[Run]]) -> harness.Summary:
+    wanted = {"answers_per_second": FASTER, "new_tokens_per_second": None, "peak_mb": SMALLER}
+    summary = harness.compared(sides, runs, wanted)
+    ours = runs[sides[0].name][0]["texts"]
+    for name, found in summary.items():
+        pairs = list(zip(ours, runs[name][0]["texts"], strict=True))
+        found["share_of_texts_as_tunewise"] = sum(our == their for our, their in pairs) / len(pairs)
+    cells: dict[str, harness.Cell] = {
+        "answers/s": harness.shown("answers_per_second"),
+        "Tunewise is": harness.faster(sides[0]),
+        "new tokens/s": harness.shown("new_tokens_per_second", 1),
+        "peak MB": harness.shown("peak_mb", 0),
+        "same text": lambda side, found: f"{found['share_of_texts_as_tunewise']:.0%}",
+        "settings": lambda side, found: ", ".join(f"{key} {value}" for key, value in side.settings.items()),
+    }
+    harness.print_table(sides, summary, cells)
     return summary
 
 
 def main() -> None:
     """Read the flags and run."""
-    try:
-        compare(arguments(__doc__.splitlines()[0]).parse_args())
-    except BenchError as error:
-        sys.exit(f"error: {error}")
+    compare(harness.arguments(__doc__).parse_args())
 
 
-if __name__ == "__main__" and not serve(
-    {
-        "prepare": prepare,
-        "run_tunewise": run_tunewise,
-        "run_transformers": run_transformers,
-        "run_llama": run_llama,
-    }
-):
-    main()
+if __name__ == "__main__":
+    harness.run_script(main, prepare, run_tunewise, run_transformers, run_llama)

@@ -4,8 +4,8 @@ A script names its sides and the functions that run them; this module starts one
 order that changes from round to round, and turns what comes back into medians, ranges, ratios and a JSON file.
 
 >>> sides = [Side("tunewise", "ours"), Side("peer", "theirs", {"batch_size": 8}, repeats=3, note="slow")]
->>> runs = Bench(__file__, "lora-shared", quick=False).run(sides, repeats=5)
->>> spread([run["examples_per_second"] for run in runs["tunewise"]]).median
+>>> runs = Bench(__file__, "lora-shared", quick=False).run(sides, 5, job, "examples_per_second")
+>>> spread(figures(runs["tunewise"], "examples_per_second")).median
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -30,9 +30,13 @@ RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "trl", "lm_eval", "llama_cpp_python", "datasets")
 BUSY = 0.7
 """Load average above which a line says that the machine is not idle."""
+FASTER, SMALLER = "tunewise_times_faster", "tunewise_peak_share"
+"""Names of the first side's ratios to the others: in speed, and in peak memory."""
 
 Run = dict[str, Any]
 """What one repetition of one side gave: figures by name."""
+Summary = dict[str, dict[str, Any]]
+"""What was derived from the runs of each side, by the side's name."""
 Worker = Callable[[Mapping[str, Any]], Run]
 
 
@@ -52,6 +56,22 @@ class Side:
     """Repetitions, where they are fewer than those of the others."""
     note: str = ""
     """What a reader must know, such as why it is repeated less often."""
+
+
+Cell = Callable[[Side, Mapping[str, Any]], str]
+"""Text of one column of a table, from a side and what was derived from its runs."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a script's `prepare` made for every side."""
+
+    job: Mapping[str, Any]
+    """Names the file, for every side to read."""
+    folder: Path
+    """Where the file stands and sides may keep what they make; gone at the end of the `with` block."""
+    facts: Run
+    """What `prepare` says of the workload."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +119,37 @@ def schedule(repeats: Sequence[int]) -> list[tuple[int, int]]:
             if round_number < repeats[side]:
                 order.append((round_number, side))
     return order
+
+
+def compared(
+    sides: Sequence[Side], runs: Mapping[str, Sequence[Run]], wanted: Mapping[str, str | None]
+) -> Summary:
+    """Spreads of the figures `wanted`, which names beside each the first side's ratio to it, or None."""
+    ours = runs[sides[0].name]
+    summary: Summary = {side.name: {} for side in sides}
+    for side_name, found in summary.items():
+        for name, ratio in wanted.items():
+            values = figures(runs[side_name], name)
+            found[name] = spread(values)
+            if ratio:
+                found[ratio] = ratios(figures(ours, name), values)
+    return summary
+
+
+def shown(figure: str, digits: int = 2) -> Cell:
+    """A cell that shows the spread of a figure."""
+    return lambda side, found: str(found[figure].text(digits))
+
+
+def faster(ours: Side) -> Cell:
+    """A cell that says how many times as fast `ours` is; empty in its own row."""
+    return lambda side, found: "" if side.name == ours.name else f"{found[FASTER].text(1)} × as fast"
+
+
+def print_table(sides: Sequence[Side], summary: Summary, cells: Mapping[str, Cell], title: str = "side") -> None:
+    """One row a side, its name first; `cells` by the heads of their columns."""
+    rows = [[side.name, *(cell(side, summary[side.name]) for cell in cells.values())] for side in sides]
+    print(columns([[title, *cells], *rows]))
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
@@ -154,6 +205,13 @@ class Bench:
             run: Run = json.loads(taken.read_text())
         return {**run, "process_seconds": seconds}
 
+    @contextlib.contextmanager
+    def prepared(self, job: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Iterator[Prepared]:
+        """What the script's `prepare` makes of `job`, for as long as the `with` block lasts; raises as `call`."""
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            place = {"prepared": str(Path(folder, "prepared.json"))}
+            yield Prepared(place, Path(folder), self.call("prepare", {**job, **place}, environment))
+
     def run(self, sides: Sequence[Side], repeats: int, job: Mapping[str, Any], show: str) -> dict[str, list[Run]]:
         """Every side in turn, `repeats` times; what each gave, by the side's name.
 
@@ -187,10 +245,10 @@ class Bench:
             raise BenchError(f"no setting of {options[0].name} runs; see the lines above.")
         return max(found, key=lambda pair: pair[0])[1]
 
-    def kept_settings(self) -> dict[str, dict[str, Any]]:
-        """Settings of every side in the results file of the last run, by the side's name; none without one."""
+    def kept_settings(self, flags: argparse.Namespace) -> dict[str, dict[str, Any]]:
+        """Settings of every side in the last results, by its name; none without results or `--keep-settings`."""
         path = RESULTS / f"{self.name}.json"
-        if not path.exists():
+        if not flags.keep_settings or not path.exists():
             return {}
         kept = json.loads(path.read_text())["sides"]
         return {name: side["settings"] for name, side in kept.items()}
@@ -256,9 +314,9 @@ def machine_facts(job: Mapping[str, Any]) -> Run:
     }
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
-    """The flags that all scripts share."""
-    parser = argparse.ArgumentParser(description=description)
+def arguments(docstring: str | None, workloads: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The flags that all scripts share, and `--workload` where there are several, the first by default."""
+    parser = argparse.ArgumentParser(description=(docstring or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=REPEATS, help=f"rounds (default: {REPEATS})")
     parser.add_argument("--quick", action="store_true", help="one round on a few rows, to see that it works")
     parser.add_argument(
@@ -266,7 +324,24 @@ def arguments(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", default="smollm2-135m", help="catalog name or folder of the base model")
     parser.add_argument("--data", help="folder with the files that are in no package; see docs/benchmarks.md")
+    if workloads:
+        parser.add_argument("--workload", nargs="+", choices=sorted(workloads), default=[workloads[0]])
     return parser
+
+
+def rounds(flags: argparse.Namespace) -> int:
+    """How often the sides take their turn."""
+    return 1 if flags.quick else int(flags.repeats)
+
+
+def run_script(main: Callable[[], None], *workers: Worker) -> None:
+    """Run the worker that the command line names, or else `main`, which ends with the message of a BenchError."""
+    if serve({worker.__name__: worker for worker in workers}):
+        return
+    try:
+        main()
+    except BenchError as error:
+        sys.exit(f"error: {error}")
 
 
 def serve(workers: Mapping[str, Worker]) -> bool:
@@ -284,28 +359,19 @@ _peak_before_reset = 0.0
 
 def reset_peak() -> None:
     """Start measuring the peak of resident memory anew, where the system can."""
+    from tunewise.study.trials import peak_rss_mb, reset_peak_rss
+
     global _peak_before_reset
-    _peak_before_reset = max(_peak_before_reset, peak_mb())
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_mb(pid: int | str = "self") -> float:
-    """Largest resident memory of a process since `reset_peak`, in MB."""
-    status = Path(f"/proc/{pid}/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1e3
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+    _peak_before_reset = max(_peak_before_reset, peak_rss_mb())
+    reset_peak_rss()
 
 
 def memory_figures() -> Run:
     """`peak_mb` since the last reset, `process_peak_mb` of the whole process, and those of a GPU."""
-    found: Run = {"peak_mb": peak_mb(), "process_peak_mb": max(_peak_before_reset, peak_mb())}
+    from tunewise.study.trials import peak_rss_mb
+
+    peak = peak_rss_mb()
+    found: Run = {"peak_mb": peak, "process_peak_mb": max(_peak_before_reset, peak)}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         found["gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 1e6

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import importlib.util
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -101,6 +102,17 @@ def server(gguf: str, threads: int, context: int, options: dict[str, str]) -> It
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def peak_mb(pid: int) -> float:
+    """Largest resident memory of another process, in MB; what it holds now where the system keeps no peak."""
+    status = Path(f"/proc/{pid}/status")
+    peak = re.search(r"^VmHWM:\s+(\d+)", status.read_text(), re.MULTILINE) if status.is_file() else None
+    if peak:
+        return int(peak[1]) / 1e3
+    import psutil
+
+    return float(psutil.Process(pid).memory_info().rss) / 1e6
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:

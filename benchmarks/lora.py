@@ -14,38 +14,22 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import harness
 import trainers
 import workloads
-from harness import (
-    Bench,
-    BenchError,
-    Run,
-    Side,
-    arguments,
-    columns,
-    figures,
-    memory_figures,
-    ratios,
-    reset_peak,
-    schedule,
-    serve,
-    spread,
-)
-from trainers import run_trainer
+from harness import FASTER, SMALLER, Bench, Run, Side
 
 WARMUP_STEPS = 6
 NOISE = {"float32": 1e-4, "bfloat16": 0.03}
 """Share by which the losses of the first step may differ: what the order of sums makes in a dtype."""
 WORKLOADS: dict[str, dict[str, Any]] = {
-    "shared": {"method": "lora", "task": "trec", "learning_rate": 5e-4},
+    "shared": {"method": "lora", "task": "trec", "learning_rate": 5e-4, "peer_repeats": 3},
     "unshared": {"method": "lora", "task": "trec-plain", "learning_rate": 5e-4},
     "full": {"method": "full", "task": "trec", "learning_rate": 1e-4, "peer_repeats": 3},
     "soft-prompt": {"method": "soft-prompt", "task": "trec", "learning_rate": 2e-2, "peer_repeats": 3},
@@ -69,7 +53,6 @@ def prepare(job: Mapping[str, Any]) -> Run:
     import torch
 
     from tunewise import Text
-    from tunewise.adapted import loaded
     from tunewise.prompt import Prompt
 
     settings = WORKLOADS[job["workload"]]
@@ -82,20 +65,21 @@ def prepare(job: Mapping[str, Any]) -> Run:
     if settings["task"] == "trec-plain":
         prompt = Prompt("", PLAIN, list_labels=False)
         folder = workloads.without_chat_template(folder, Path(job["prepared"]).parent / "plain-model")
-    packed = workloads.pack_task(task, prompt)
-    start = workloads.adapted_model(packed, str(folder))
+    packed = workloads.pack_task(task, prompt, folder)
+    start = workloads.adapted_model(packed)
     pairs = start.renderer().pairs(task.train.inputs, task.train.targets)
     prompts = [list(tokens) for tokens in pairs.prompts]
     answers = [list(tokens) for tokens in pairs.answers]
     batch_size, epochs = 16, job["epochs"]
     if len(prompts) % batch_size:
-        raise BenchError(f"{len(prompts)} rows do not fill batches of {batch_size}; the sides would differ.")
+        raise harness.BenchError(
+            f"{len(prompts)} rows do not fill batches of {batch_size}; the sides would differ."
+        )
     words = () if isinstance(task.spec.answer, Text) else task.spec.answer.words
     record = {
         **packed,
-        "folder": str(folder),
         "method": settings["method"],
-        "dtype": str(loaded(start.base).dtype).removeprefix("torch."),
+        "dtype": workloads.dtype_name(start),
         "prompts": prompts,
         "answers": answers,
         "orders": [_order(len(prompts), batch_size, epochs, seed, torch) for seed in range(job["seeds"])],
@@ -108,7 +92,7 @@ def prepare(job: Mapping[str, Any]) -> Run:
             "warmup_steps": WARMUP_STEPS,
         },
     }
-    Path(job["prepared"]).write_text(json.dumps(record))
+    workloads.write_prepared(job, record)
     return {
         "dtype": record["dtype"],
         "rows": len(prompts),
@@ -124,12 +108,12 @@ def run_tunewise(job: Mapping[str, Any]) -> Run:
     """`tw.fit` on the prepared task; `seconds` holds everything but loading the model, making tokens included."""
     import tunewise as tw
 
-    prepared = json.loads(Path(job["prepared"]).read_text())
+    prepared = workloads.read_prepared(job)
     recipe = prepared["recipe"]
     task = workloads.unpack_task(prepared)
-    start = workloads.adapted_model(prepared, prepared["folder"])
+    start = workloads.adapted_model(prepared)
     start.renderer()  # loads the model
-    reset_peak()
+    harness.reset_peak()
     names = (*SETTINGS[prepared["method"]], "learning_rate", "epochs", "batch_size")
     named = {name: recipe[name] for name in names}
     fitted = tw.fit(task, method=prepared["method"], seed=job["seed"], start=start, **named)
@@ -138,7 +122,7 @@ def run_tunewise(job: Mapping[str, Any]) -> Run:
         "seconds": fitted.seconds,
         "losses": fitted.losses,
         "final_loss": trainers.final_loss(fitted.losses, recipe),
-        **memory_figures(),
+        **harness.memory_figures(),
         "peak_mb": fitted.peak_rss_mb,
     }
     fitted.adapted.save(Path(job["save"]))
@@ -149,7 +133,7 @@ def score(job: Mapping[str, Any]) -> Run:
     """Score trained weights on the test rows, by the same code whoever trained them."""
     import tunewise as tw
 
-    prepared = json.loads(Path(job["prepared"]).read_text())
+    prepared = workloads.read_prepared(job)
     adapted = tw.load(_candidate(Path(job["ours"]), Path(job["weights"])))
     result = tw.evaluate(adapted, workloads.unpack_task(prepared).test)
     return {"score": result.score, "metric": result.metric, "log_loss": result.log_loss}
@@ -206,24 +190,22 @@ def compare(name: str, flags: argparse.Namespace) -> None:
     bench = Bench(__file__, f"lora-{name}", flags.quick)
     rows, epochs = (32, 1) if flags.quick else (256, 3)
     kind = "generation" if workload["task"] == "nlupp" else "classification"
-    repeats = 1 if flags.quick else flags.repeats
-    with tempfile.TemporaryDirectory(prefix="bench-") as place:
-        prepared = str(Path(place, "prepared.json"))
-        given = {
-            "workload": name,
-            "model": flags.model,
-            "data": str(workloads.data_folder(flags.data)),
-            "prepared": prepared,
-            "rows": rows,
-            "test_rows": 20 if flags.quick else TEST_ROWS[kind],
-            "epochs": epochs,
-            "seeds": repeats,
-        }
-        facts = bench.call("prepare", given)
+    repeats = harness.rounds(flags)
+    given = {
+        "workload": name,
+        "model": flags.model,
+        "data": str(workloads.data_folder(flags.data)),
+        "rows": rows,
+        "test_rows": 20 if flags.quick else TEST_ROWS[kind],
+        "epochs": epochs,
+        "seeds": repeats,
+    }
+    with bench.prepared(given) as made:
+        facts = made.facts
         length = f"{facts['tokens_per_row']:.0f} tokens each, {facts['shared_tokens']} shared by all"
         print(f"   {facts['rows']} rows, {length}, answers of {facts['answer_tokens_per_row']:.1f}")
         precisions = trainers.precisions(method, facts["dtype"])
-        kept = bench.kept_settings() if flags.keep_settings else {}
+        kept = bench.kept_settings(flags)
         if kept:
             others = [
                 replace(side, settings=kept[side.name])
@@ -232,13 +214,13 @@ def compare(name: str, flags: argparse.Namespace) -> None:
         elif flags.quick or flags.untried:
             others = peers(method, precisions[0], trainers.LAYOUTS[0])
         else:
-            others = at_their_best(bench, method, precisions, {"prepared": prepared, "steps": PROBE_STEPS})
+            others = at_their_best(bench, method, precisions, {**made.job, "steps": PROBE_STEPS})
         slow = workload.get("peer_repeats")
         note = f"{slow} rounds, as it is slow" if slow and slow < repeats else ""
         others = [replace(side, repeats=slow, note=note) for side in others]
         sides = [Side("Tunewise", "run_tunewise"), *others]
         _prove(bench, others, given)
-        runs = _run_in_turn(bench, sides, repeats, place, prepared)
+        runs = _run_in_turn(bench, sides, repeats, made)
     _check_first_losses(bench, facts["dtype"], sides, runs)
     summary = _summary(sides, runs)
     bench.write(sides, runs, workload={**workload, **facts}, summary=summary)
@@ -247,10 +229,9 @@ def compare(name: str, flags: argparse.Namespace) -> None:
 def _prove(bench: Bench, others: Sequence[Side], given: Mapping[str, Any]) -> None:
     """One step in float32 on every side, in the layout it runs in: equal tokens, masks, batches and loss."""
     exact = {"TUNEWISE_DTYPE": "float32"}
-    with tempfile.TemporaryDirectory(prefix="bench-") as place:
-        job = {"prepared": str(Path(place, "prepared.json")), "seed": 0, "settings": {}}
-        bench.call("prepare", {**given, "prepared": job["prepared"], "rows": 32, "epochs": 1, "seeds": 1}, exact)
-        ours = bench.call("run_tunewise", {**job, "save": str(Path(place, "ours"))}, exact)["losses"][0]
+    with bench.prepared({**given, "rows": 32, "epochs": 1, "seeds": 1}, exact) as made:
+        job = {**made.job, "seed": 0, "settings": {}}
+        ours = bench.call("run_tunewise", {**job, "save": str(made.folder / "ours")}, exact)["losses"][0]
         for side in others:
             layout = (
                 side.settings["layout"] if side.settings["layout"] != trainers.GROUPED else trainers.LAYOUTS[0]
@@ -267,17 +248,17 @@ def _compare_losses(bench: Bench, name: str, dtype: str, ours: float, theirs: fl
 
 
 def _run_in_turn(
-    bench: Bench, sides: Sequence[Side], repeats: int, place: str, prepared: str
+    bench: Bench, sides: Sequence[Side], repeats: int, made: harness.Prepared
 ) -> dict[str, list[Run]]:
     """All rounds; weights are scored as they come, in the candidate folder that Tunewise saved first."""
     runs: dict[str, list[Run]] = {side.name: [] for side in sides}
-    first = Path(place, "0-0")
-    for round_number, number in schedule([min(repeats, side.repeats or repeats) for side in sides]):
-        side, folder = sides[number], Path(place, f"{round_number}-{number}")
-        job = {"prepared": prepared, "settings": dict(side.settings), "seed": round_number, "save": str(folder)}
+    first = made.folder / "0-0"
+    for round_number, number in harness.schedule([min(repeats, side.repeats or repeats) for side in sides]):
+        side, folder = sides[number], made.folder / f"{round_number}-{number}"
+        job = {**made.job, "settings": dict(side.settings), "seed": round_number, "save": str(folder)}
         run = bench.call(side.worker, job)
         print(f"   round {round_number + 1}: {side.name}: {run['examples_per_second']:.2f} examples/s", flush=True)
-        test = bench.call("score", {"prepared": prepared, "ours": str(first), "weights": str(folder)})
+        test = bench.call("score", {**made.job, "ours": str(first), "weights": str(folder)})
         runs[side.name].append({**run, "test": test})
         if folder != first:
             shutil.rmtree(folder)
@@ -296,61 +277,44 @@ def _check_first_losses(
             _compare_losses(bench, side.name, dtype, ours["losses"][0], theirs["losses"][0])
 
 
-def _summary(sides: Sequence[Side], runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
-    speed = {side.name: figures(runs[side.name], "examples_per_second") for side in sides}
-    memory = {side.name: figures(runs[side.name], "peak_mb") for side in sides}
-    ours = sides[0].name
-    metric = runs[ours][0]["test"]["metric"]
-    table = [["side", "examples/s", "Tunewise is", "peak MB", "final loss", metric, "settings"]]
-    summary: dict[str, Any] = {}
-    for side in sides:
-        faster = ratios(speed[ours], speed[side.name])
-        summary[side.name] = {
-            "examples_per_second": spread(speed[side.name]),
-            "tunewise_times_faster": faster,
-            "peak_mb": spread(memory[side.name]),
-            "tunewise_peak_share": ratios(memory[ours], memory[side.name]),
-            "final_loss": spread(figures(runs[side.name], "final_loss")),
-            "score": spread([run["test"]["score"] for run in runs[side.name]]),
-            "log_loss": spread([run["test"]["log_loss"] for run in runs[side.name]]),
-        }
-        table.append(
-            [
-                side.name,
-                summary[side.name]["examples_per_second"].text(),
-                "" if side.name == ours else f"{faster.text(1)} × as fast",
-                summary[side.name]["peak_mb"].text(0),
-                summary[side.name]["final_loss"].text(3),
-                summary[side.name]["score"].text(3),
-                ", ".join(_said(side)),
-            ]
-        )
-    print(columns(table))
+def _summary(sides: Sequence[Side], runs: Mapping[str, Sequence[Run]]) -> harness.Summary:
+    scored = {name: [{**run, **run["test"]} for run in found] for name, found in runs.items()}
+    wanted = {
+        "examples_per_second": FASTER,
+        "peak_mb": SMALLER,
+        "final_loss": None,
+        "score": None,
+        "log_loss": None,
+    }
+    summary = harness.compared(sides, scored, wanted)
+    cells: dict[str, harness.Cell] = {
+        "examples/s": harness.shown("examples_per_second"),
+        "Tunewise is": harness.faster(sides[0]),
+        "peak MB": harness.shown("peak_mb", 0),
+        "final loss": harness.shown("final_loss", 3),
+        str(scored[sides[0].name][0]["metric"]): harness.shown("score", 3),
+        "settings": _settings,
+    }
+    harness.print_table(sides, summary, cells)
     return summary
 
 
-def _said(side: Side) -> list[str]:
+def _settings(side: Side, _: Mapping[str, Any]) -> str:
     """What a reader must know of how a side ran."""
     chosen = [str(value) for name, value in side.settings.items() if name != "trainer"]
-    return [*chosen, side.note] if side.note else chosen
+    return ", ".join([*chosen, side.note] if side.note else chosen)
 
 
 def main() -> None:
     """Read the flags and run the workloads."""
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--workload", nargs="+", choices=sorted(WORKLOADS), default=["shared"])
+    parser = harness.arguments(__doc__, list(WORKLOADS))
     parser.add_argument("--untried", action="store_true", help="peers at their usual settings, none tried")
     flags = parser.parse_args()
     begun = time.perf_counter()
     for name in flags.workload:
-        try:
-            compare(name, flags)
-        except BenchError as error:
-            sys.exit(f"error: {error}")
+        compare(name, flags)
     print(f"   {(time.perf_counter() - begun) / 60:.1f} minutes")
 
 
-if __name__ == "__main__" and not serve(
-    {"prepare": prepare, "run_tunewise": run_tunewise, "run_trainer": run_trainer, "score": score}
-):
-    main()
+if __name__ == "__main__":
+    harness.run_script(main, prepare, run_tunewise, trainers.run_trainer, score)

@@ -13,29 +13,14 @@ plain network over some questions says how far either side's log-probabilities l
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import harness
 import workloads
-from harness import (
-    Bench,
-    BenchError,
-    Run,
-    Side,
-    arguments,
-    columns,
-    figures,
-    memory_figures,
-    ratios,
-    reset_peak,
-    serve,
-    spread,
-)
+from harness import FASTER, SMALLER, Bench, Run, Side
 
 if TYPE_CHECKING:
     from tunewise import Task
@@ -54,7 +39,6 @@ TOKENS, TEXT = "lm-eval hf, tokens given", "lm-eval hf"
 
 def prepare(job: Mapping[str, Any]) -> Run:
     """The task with its prompt, and the peer's requests as text, checked to be the same tokens."""
-    from tunewise.adapted import loaded
     from tunewise.engine.scoring import close_labels
     from tunewise.prompt import Demonstration, Prompt
 
@@ -66,9 +50,9 @@ def prepare(job: Mapping[str, Any]) -> Run:
     shown = tuple(
         Demonstration(dict(example.inputs), example.target) for example in _one_of_each(task, settings["shots"])
     )
-    packed = workloads.pack_task(task, Prompt(task.spec.instruction, demonstrations=shown))
-    folder = workloads.model_folder(job["model"])
-    adapted = workloads.adapted_model(packed, str(folder))
+    prompt = Prompt(task.spec.instruction, demonstrations=shown)
+    packed = workloads.pack_task(task, prompt, workloads.model_folder(job["model"]))
+    adapted = workloads.adapted_model(packed)
     renderer = adapted.renderer()
     model = renderer.model
     prompts = [list(tokens) for tokens in renderer.tokens(task.test.inputs)]
@@ -81,15 +65,14 @@ def prepare(job: Mapping[str, Any]) -> Run:
 
     record = {
         **packed,
-        "folder": str(folder),
-        "dtype": str(loaded(adapted.base).dtype).removeprefix("torch."),
+        "dtype": workloads.dtype_name(adapted),
         "prompts": prompts,
         "labels": [list(label) for label in labels],
         "contexts": [text(tokens) for tokens in prompts],
         "continuations": [text(label) for label in labels],
         "targets": [adapted.spec.answer.labels.index(example.target) for example in task.test],  # type: ignore[union-attr]
     }
-    Path(job["prepared"]).write_text(json.dumps(record))
+    workloads.write_prepared(job, record)
     return {
         "questions": len(prompts),
         "labels": len(labels),
@@ -110,11 +93,11 @@ def _one_of_each(task: Task, count: int) -> list[Any]:
 
 def run_tunewise(job: Mapping[str, Any]) -> Run:
     """Every label of every question; `seconds` after loading, making tokens included."""
-    prepared = json.loads(Path(job["prepared"]).read_text())
-    adapted = workloads.adapted_model(prepared, prepared["folder"])
+    prepared = workloads.read_prepared(job)
+    adapted = workloads.adapted_model(prepared)
     inputs = [fields for fields, _ in prepared["test"]]
     adapted.renderer()  # loads the model
-    reset_peak()
+    harness.reset_peak()
     begun = time.perf_counter()
     scores = adapted.raw_scores(inputs).logprobs
     seconds = time.perf_counter() - begun
@@ -127,7 +110,7 @@ def run_lm_eval(job: Mapping[str, Any]) -> Run:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    prepared = json.loads(Path(job["prepared"]).read_text())
+    prepared = workloads.read_prepared(job)
     model = HFLM(
         pretrained=prepared["folder"],
         dtype=prepared["dtype"],
@@ -143,7 +126,7 @@ def run_lm_eval(job: Mapping[str, Any]) -> Run:
         for continuation, label in zip(prepared["continuations"], labels, strict=True)
     ]
     requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
-    reset_peak()
+    harness.reset_peak()
     begun = time.perf_counter()
     if job["settings"]["from"] == "text":
         answers = model.loglikelihood(requests, disable_tqdm=True)
@@ -163,7 +146,7 @@ def run_reference(job: Mapping[str, Any]) -> Run:
     import torch
     from transformers import AutoModelForCausalLM, DynamicCache
 
-    prepared = json.loads(Path(job["prepared"]).read_text())
+    prepared = workloads.read_prepared(job)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = AutoModelForCausalLM.from_pretrained(prepared["folder"], dtype=torch.float32)
     torch.nn.Module.to(model, device)
@@ -195,7 +178,7 @@ def _figures(scores: list[list[float]], seconds: float, prepared: Mapping[str, A
         "seconds": seconds,
         "accuracy": sum(right) / len(right),
         "logprobs": scores,
-        **memory_figures(),
+        **harness.memory_figures(),
     }
 
 
@@ -207,18 +190,17 @@ def compare(name: str, flags: argparse.Namespace) -> None:
     peer_questions = settings["peer_questions"]
     if flags.quick:
         peer_questions = 4 if name == "trec" else 1
-    with tempfile.TemporaryDirectory(prefix="bench-") as place:
-        prepared = str(Path(place, "prepared.json"))
-        given = {"workload": name, "model": flags.model, "data": str(workloads.data_folder(flags.data))}
-        facts = bench.call("prepare", {**given, "prepared": prepared, "questions": questions})
+    given = {"workload": name, "model": flags.model, "data": str(workloads.data_folder(flags.data))}
+    with bench.prepared({**given, "questions": questions}) as made:
+        facts = made.facts
         labels = f"{facts['labels']} labels of {facts['tokens_per_label']:.1f} tokens"
         prompts = f"prompts of {facts['tokens_per_prompt']:.0f} tokens, {facts['shared_tokens']} shared"
         print(f"   {facts['questions']} questions, {labels}, {prompts}")
-        kept = bench.kept_settings() if flags.keep_settings else {}
+        kept = bench.kept_settings(flags)
         if kept:
             size = kept[TOKENS]["batch_size"]
         else:
-            size = 8 if flags.quick else _best_batch_size(bench, name, prepared)
+            size = 8 if flags.quick else _best_batch_size(bench, name, made.job)
         asked = {"batch_size": size, "questions": peer_questions}
         note = "" if peer_questions == questions else f"{peer_questions} questions, as it is slow"
         sides = [
@@ -227,10 +209,9 @@ def compare(name: str, flags: argparse.Namespace) -> None:
         ]
         if settings["text"]:
             sides.append(Side(TEXT, "run_lm_eval", {**asked, "from": "text"}, settings["peer_repeats"], note))
-        repeats = 1 if flags.quick else flags.repeats
-        runs = bench.run(sides, repeats, {"prepared": prepared}, "questions_per_second")
+        runs = bench.run(sides, harness.rounds(flags), made.job, "questions_per_second")
         count = min(settings["reference"], peer_questions)
-        reference = bench.call("run_reference", {"prepared": prepared, "questions": count})
+        reference = bench.call("run_reference", {**made.job, "questions": count})
     for side in sides[1:]:
         same = all(run["same_tokens"] for run in runs[side.name])
         bench.check(same, f"every request of {side.name} has the same tokens as Tunewise's")
@@ -244,13 +225,13 @@ def compare(name: str, flags: argparse.Namespace) -> None:
     bench.write(sides, runs, workload={"name": name, **settings, **facts}, summary=summary)
 
 
-def _best_batch_size(bench: Bench, name: str, prepared: str) -> int:
+def _best_batch_size(bench: Bench, name: str, job: Mapping[str, Any]) -> int:
     """The peer's fastest batch size, over a few questions."""
     questions = 12 if name == "trec" else 1
     sizes = BATCH_SIZES if name == "trec" else BATCH_SIZES[::2]
     given = {"questions": questions, "from": "tokens"}
     options = [Side(TOKENS, "run_lm_eval", {**given, "batch_size": size}) for size in sizes]
-    return int(bench.fastest(options, {"prepared": prepared}, "questions_per_second").settings["batch_size"])
+    return int(bench.fastest(options, job, "questions_per_second").settings["batch_size"])
 
 
 def _errors(scores: Sequence[Sequence[float]], exact: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -263,66 +244,39 @@ def _errors(scores: Sequence[Sequence[float]], exact: Sequence[Sequence[float]])
 
 def _summary(
     sides: Sequence[Side], runs: Mapping[str, Sequence[Run]], errors: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
-    ours = sides[0].name
-    names = {"inside": "questions_per_second", "memory": "peak_mb"}
-    found = {side.name: {key: figures(runs[side.name], name) for key, name in names.items()} for side in sides}
-    seconds = {side.name: figures(runs[side.name], "process_seconds") for side in sides}
-    head = [
-        "side",
-        "questions/s",
-        "Tunewise is",
-        "process s",
-        "peak MB",
-        "accuracy",
-        "error mean",
-        "error p99",
-        "",
-    ]
-    table = [head]
-    summary: dict[str, Any] = {}
+) -> harness.Summary:
+    wanted = {"questions_per_second": FASTER, "process_seconds": None, "peak_mb": SMALLER, "accuracy": None}
+    summary = harness.compared(sides, runs, wanted)
+    seconds = {side.name: harness.figures(runs[side.name], "process_seconds") for side in sides}
     for side in sides:
-        faster = ratios(found[ours]["inside"], found[side.name]["inside"])
-        summary[side.name] = {
-            "questions_per_second": spread(found[side.name]["inside"]),
-            "tunewise_times_faster": faster,
-            "process_seconds": spread(seconds[side.name]),
-            "peak_mb": spread(found[side.name]["memory"]),
-            "tunewise_peak_share": ratios(found[ours]["memory"], found[side.name]["memory"]),
-            "accuracy": spread(figures(runs[side.name], "accuracy")),
-            "error_to_float32": errors.get(side.name),
-        }
+        summary[side.name]["error_to_float32"] = errors.get(side.name)
         if not side.note:  # as many questions as Tunewise, so whole processes can be compared
-            summary[side.name]["tunewise_times_faster_whole_process"] = ratios(seconds[side.name], seconds[ours])
-        table.append(
-            [
-                side.name,
-                summary[side.name]["questions_per_second"].text(),
-                "" if side.name == ours else f"{faster.text(1)} × as fast",
-                summary[side.name]["process_seconds"].text(1),
-                summary[side.name]["peak_mb"].text(0),
-                f"{summary[side.name]['accuracy'].median:.3f}",
-                *(f"{errors[side.name][name]:.4f}" if side.name in errors else "" for name in ("mean", "p99")),
-                side.note,
-            ]
-        )
-    print(columns(table))
+            whole = harness.ratios(seconds[side.name], seconds[sides[0].name])
+            summary[side.name]["tunewise_times_faster_whole_process"] = whole
+    cells: dict[str, harness.Cell] = {
+        "questions/s": harness.shown("questions_per_second"),
+        "Tunewise is": harness.faster(sides[0]),
+        "process s": harness.shown("process_seconds", 1),
+        "peak MB": harness.shown("peak_mb", 0),
+        "accuracy": lambda side, found: f"{found['accuracy'].median:.3f}",
+        "error mean": _error_cell("mean"),
+        "error p99": _error_cell("p99"),
+        "": lambda side, found: side.note,
+    }
+    harness.print_table(sides, summary, cells)
     return summary
+
+
+def _error_cell(name: str) -> harness.Cell:
+    return lambda side, found: f"{found['error_to_float32'][name]:.4f}" if found["error_to_float32"] else ""
 
 
 def main() -> None:
     """Read the flags and run the workloads."""
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--workload", nargs="+", choices=sorted(WORKLOADS), default=["trec"])
-    flags = parser.parse_args()
+    flags = harness.arguments(__doc__, list(WORKLOADS)).parse_args()
     for name in flags.workload:
-        try:
-            compare(name, flags)
-        except BenchError as error:
-            sys.exit(f"error: {error}")
+        compare(name, flags)
 
 
-if __name__ == "__main__" and not serve(
-    {"prepare": prepare, "run_tunewise": run_tunewise, "run_lm_eval": run_lm_eval, "run_reference": run_reference}
-):
-    main()
+if __name__ == "__main__":
+    harness.run_script(main, prepare, run_tunewise, run_lm_eval, run_reference)

@@ -7,14 +7,13 @@ dropout. What may still be chosen (`Setting`) is chosen by trying, see `lora.py`
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import workloads
 from harness import Run, memory_figures, reset_peak
 
 IGNORED = -100
@@ -58,7 +57,7 @@ def run_trainer(job: Mapping[str, Any]) -> Run:
     from datasets import Dataset
     from transformers import AutoTokenizer, set_seed
 
-    prepared = json.loads(Path(job["prepared"]).read_text())
+    prepared = workloads.read_prepared(job)
     recipe = prepared["recipe"]
     setting = Setting(**{name: job["settings"][name] for name in ("precision", "layout")})
     set_seed(job["seed"])

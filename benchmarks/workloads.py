@@ -102,9 +102,10 @@ def intents(folder: Path, name: str, rows: int, test_rows: int) -> Task:
     return task
 
 
-def pack_task(task: Task, prompt: Prompt) -> dict[str, Any]:
-    """A task and its prompt as plain values, for other processes."""
+def pack_task(task: Task, prompt: Prompt, folder: Path) -> dict[str, Any]:
+    """A task, its prompt and the folder of the base model as plain values, for other processes."""
     return {
+        "folder": str(folder),
         "name": task.name,
         "spec": task.spec.to_json(),
         "prompt": prompt.to_json(),
@@ -124,15 +125,33 @@ def unpack_task(packed: Mapping[str, Any]) -> Task:
     return Task(TaskSpec.from_json(packed["spec"]), splits[0], Dataset(()), splits[1], name=packed["name"])
 
 
-def adapted_model(packed: Mapping[str, Any], model: str) -> AdaptedModel:
-    """The base model behind the task's prompt, without weights of its own."""
+def write_prepared(job: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Keep what `prepare` made for every side where `job` says."""
+    Path(job["prepared"]).write_text(json.dumps(record))
+
+
+def read_prepared(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What `prepare` made for every side."""
+    record: dict[str, Any] = json.loads(Path(job["prepared"]).read_text())
+    return record
+
+
+def adapted_model(packed: Mapping[str, Any]) -> AdaptedModel:
+    """The base model behind the prompt of a packed task, without weights of its own."""
     from tunewise import Choices, TaskSpec
     from tunewise.adapted import AdaptedModel, Constraint, reference
     from tunewise.prompt import Prompt
 
     spec = TaskSpec.from_json(packed["spec"])
     constraint = Constraint() if isinstance(spec.answer, Choices) else None
-    return AdaptedModel(spec, reference(model), Prompt.from_json(packed["prompt"]), constraint)
+    return AdaptedModel(spec, reference(packed["folder"]), Prompt.from_json(packed["prompt"]), constraint)
+
+
+def dtype_name(adapted: AdaptedModel) -> str:
+    """The dtype that Tunewise computes in on this machine; peers are given the same."""
+    from tunewise.adapted import loaded
+
+    return str(loaded(adapted.base).dtype).removeprefix("torch.")
 
 
 def model_folder(name: str) -> Path:
