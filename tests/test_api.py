@@ -12,7 +12,8 @@ import pytest
 from tests.tiny import colour_task
 from tunewise import api
 from tunewise.errors import BudgetError, CandidateError, DataError
-from tunewise.study.journal import NOT_AGAIN, TEST_AGAIN, read_events
+from tunewise.run_files import NOT_AGAIN, TEST_AGAIN
+from tunewise.study.journal import read_events
 from tunewise.study.stored import changed_hardware
 
 METHODS = "majority,tfidf-logistic"

@@ -14,7 +14,6 @@ import torch
 from tests.tiny import colour_task
 from tunewise import api
 from tunewise.adapted import AdaptedModel
-from tunewise.candidates import replace_folder
 from tunewise.errors import CandidateError, TunewiseError
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -110,22 +109,6 @@ def test_another_base_than_the_one_adapted_is_refused(tiny_folder: Path, tmp_pat
     _edit(tmp_path / "c", base={"name": str(tiny_folder), "sha256": "0" * 64})
     with pytest.raises(CandidateError, match="not the model this was adapted from"):
         api.load(tmp_path / "c").predict(["red sun"])
-
-
-def test_a_folder_that_cannot_be_filled_leaves_the_old_one(tmp_path: Path) -> None:
-    def fill(folder: Path) -> None:
-        (folder / "new").touch()
-
-    def fail(folder: Path) -> None:
-        (folder / "half").touch()
-        raise OSError("no space")
-
-    target = tmp_path / "deep" / "candidate"
-    replace_folder(target, fill)
-    with pytest.raises(OSError, match="no space"):
-        replace_folder(target, fail)
-    assert [path.name for path in target.iterdir()] == ["new"]
-    assert list(target.parent.iterdir()) == [target]
 
 
 def _edit(folder: Path, **changes: object) -> None:

@@ -21,6 +21,7 @@ from tunewise.convert import CONVERSION
 from tunewise.errors import FetchError, SettingError
 from tunewise.fetching import Package
 from tunewise.preparing import Recipe
+from tunewise.reading.sources import open_data
 
 QUESTIONS = "id,code,question\n" + "".join(f'{row},{row % 2},"Is {row}, or is it not ?"\n' for row in range(10))
 
@@ -149,8 +150,9 @@ def test_data_is_fetched_once_and_split(index: Path, tmp_path: Path) -> None:
     assert fetched.test_path is not None
     with fetched.test_path.open(encoding="utf-8", newline="") as file:
         assert [row["text"][:4] for row in csv.DictReader(file)] == ["Is 7", "Is 8", "Is 9"]
-    assert (fetched.input, fetched.target, fetched.labels) == (("text",), "label", {"0": "even", "1": "odd"})
-    assert "CC0-1.0 (https://" in fetched.licence
+    entry = fetched.entry
+    assert (entry.inputs, entry.target, entry.labels) == (("text",), "label", {"0": "even", "1": "odd"})
+    assert "CC0-1.0 (https://" in open_data("questions").credits["licence"]
     assert catalog.pulled() == {"tiny": False, "bound": False, "questions": True}
 
     (index / "twdata-1.0-py3-none-any.whl").unlink()

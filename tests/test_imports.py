@@ -23,6 +23,7 @@ TIERS = (
         "fetching",
         "convert",
         "model_folders",
+        "run_files",
     ),
     ("engine",),
     ("prompt", "adapted", "candidates", "run_folders"),

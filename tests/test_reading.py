@@ -6,6 +6,7 @@ import json
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -415,20 +416,18 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A catalog whose `trec` is in a folder here."""
     write_csv(tmp_path / "in.csv", rows(labels=("0", "1")))
     write_csv(tmp_path / "in-test.csv", [{"text": f"asked {n}", "label": n % 2} for n in range(6)])
-    entry = catalog.FetchedData(
-        name="trec",
-        path=tmp_path / "in.csv",
-        test_path=tmp_path / "in-test.csv",
-        input=("text",),
+    entry = replace(
+        catalog.data("trec"),
+        inputs=("text",),
         target="label",
         instruction="Sort the question.",
         labels={"0": "description", "1": "entity"},
         kind="classification",
         metric="mcc",
-        licence="free",
         attribution="somebody",
     )
-    monkeypatch.setattr(catalog, "fetch_data", lambda name: entry)
+    found = catalog.FetchedData(entry, tmp_path / "in.csv", tmp_path / "in-test.csv")
+    monkeypatch.setattr(catalog, "fetch_data", lambda name: found)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -24,10 +24,10 @@ from tunewise.errors import CandidateError
 from tunewise.reading import Profile
 from tunewise.report import build, facts, words
 from tunewise.report.charts import Point, against_cost, pareto
-from tunewise.report.files import Fields
 from tunewise.report.journal import fold
 from tunewise.report.placement import Box, place
 from tunewise.report.svg import cost_scale, score_scale
+from tunewise.run_files import Fields
 
 SECTIONS = (
     *("verdict", "leaderboard", "cost", "trials", "answers"),
@@ -379,10 +379,11 @@ def test_an_empty_leaderboard_points_to_the_trials(run: Path) -> None:
     assert "No recommendation yet: no trial finished." in page.text("verdict")
 
 
-def test_a_torn_last_line_of_the_journal_is_dropped(run: Path) -> None:
+@pytest.mark.parametrize("torn", [b'{"event": "started", "tri', '{"text": "“'.encode()[:-1]])
+def test_a_torn_last_line_of_the_journal_is_dropped(run: Path, torn: bytes) -> None:
     before = read(run).text("trials")
-    with (run / "trials.jsonl").open("a") as file:
-        file.write('{"event": "started", "tri')
+    with (run / "trials.jsonl").open("ab") as file:
+        file.write(torn)
     assert read(run).text("trials") == before
 
 

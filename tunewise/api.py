@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tunewise.arguments import as_settings, check_parameters, request_of, task_of, with_methods
 from tunewise.errors import CandidateError, SettingError
 from tunewise.figures import counted
-from tunewise.progress import watched
+from tunewise.progress import told, watched
 from tunewise.run_folders import RUNS, RunRecord, free, read_leaderboard, records
 from tunewise.task import Dataset, Input, Task, TaskSpec
 
@@ -87,8 +87,9 @@ def compare(
     if out is not None:
         check_out(Path(out))
     with watched(on_event, progress) as tell:
+        phase = told(tell)
         if not isinstance(task, Task):
-            tell(_phase("reading the data, fetching them first where needed"))
+            phase("reading the data, fetching them first where needed")
         task = task_of(task, seed, reading, inspect.signature(compare).parameters)
         for text in task.profile.warnings if task.profile else ():
             tell({"event": "message", "trial": None, "text": text})
@@ -96,7 +97,7 @@ def compare(
         folder = Path(out) if out is not None else free(RUNS / task.name)
         check_out(folder)
         if request.model:
-            tell(_phase("preparing: the model, token counts, and, once on a machine, its speed"))
+            phase("preparing: the model, token counts, and, once on a machine, its speed")
         ground = prepare(task, request)
         record = {"command": list(command or []), "settings": dict(settings or as_settings(request, folder))}
         contest = Contest.begin(folder, request, ground, record, tell)
@@ -123,14 +124,15 @@ def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEven
 
     folder = Path(folder)
     with watched(on_event, progress) as tell:
+        phase = told(tell)
         stored = read_stored(folder)
         ended = finished_events(folder)
         if ended is not None:
-            tell(_phase(f"{folder} is finished already: nothing is left to do. Its result:"))
+            phase(f"{folder} is finished already: nothing is left to do. Its result:")
             write_leaderboard(folder, ended)
             return _conclude(folder, stored.task)
         if stored.request.model:
-            tell(_phase("preparing: the model and token counts"))
+            phase("preparing: the model and token counts")
         contest = Contest.again(stored, tell)
         contest.run()
     return _conclude(folder, contest.ground.task)
@@ -244,7 +246,7 @@ def predict(path: str | Path, inputs: Sequence[Input], *, on_event: OnEvent | No
     spec_of(path).rows(inputs)
     predictor = load(path)
     if on_event is not None:
-        on_event(_phase(f"predicting {counted(len(inputs), 'input')}"))
+        told(on_event)(f"predicting {counted(len(inputs), 'input')}")
     return predictor.predict(inputs)
 
 
@@ -297,28 +299,21 @@ def pull_data(name: str, *, on_progress: Callable[[str], None] | None = None) ->
 
 def _candidate(folder: Path) -> Path:
     """The candidate's folder that `folder` is, or that the verdict of the run in it names."""
-    from tunewise.candidates import CANDIDATE, read_json
+    from tunewise.candidates import CANDIDATE
+    from tunewise.run_files import read_json
 
     if not folder.is_dir():
         raise CandidateError(f"{folder} is not a folder; expected a run, or a candidate in a run's candidates/.")
     if (folder / CANDIDATE).exists():
         return folder
     if (folder / "run.json").exists():
-        if not (folder / "recommendation.json").exists():
-            raise CandidateError(f"{folder} has no verdict yet; finish it with: tunewise resume {folder}")
         verdict = read_json(folder / "recommendation.json")
-        if not isinstance(verdict, dict) or "pick" not in verdict:
-            raise CandidateError(
-                f"{folder / 'recommendation.json'} names no pick; make it again with: tunewise resume {folder}"
-            )
-        return folder / "candidates" / str(verdict["pick"])
+        if verdict is None:
+            raise CandidateError(f"{folder} has no verdict yet; finish it with: tunewise resume {folder}")
+        return folder / "candidates" / verdict.needed("pick")
     inside = sorted(path.parent.name for path in folder.glob(f"*/{CANDIDATE}"))
     hint = f" It holds the candidates {', '.join(inside)}: name one of them." if inside else ""
     raise CandidateError(f"{folder} is neither a run (no run.json) nor a candidate (no {CANDIDATE}).{hint}")
-
-
-def _phase(text: str) -> dict[str, Any]:
-    return {"event": "phase", "trial": None, "text": text}
 
 
 def _conclude(folder: Path, task: Task) -> Study:

@@ -17,7 +17,7 @@ from tunewise.errors import CandidateError
 from tunewise.fetching import sha256_of
 from tunewise.prompt import Prompt
 from tunewise.task import TaskSpec
-from tunewise.whole import put_folder, write_text
+from tunewise.whole import write_text
 
 if TYPE_CHECKING:
     from tunewise.adapted import AdaptedModel
@@ -47,22 +47,15 @@ def read_json(path: Path) -> Any:
         raise CandidateError(
             f"{path} is missing; expected a complete candidate or run folder. Copy it again."
         ) from error
+    except json.JSONDecodeError as error:
+        raise CandidateError(
+            f"{path}, line {error.lineno}: not JSON ({error.msg}); the file is damaged. "
+            "Copy the folder again from where it was made."
+        ) from error
     except (OSError, ValueError) as error:
         raise CandidateError(
             f"{path} is damaged: {error}. Copy the folder again from where it was made."
         ) from error
-
-
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new folder beside `folder`, then put it in its place, whole or not at all."""
-    partial = folder.with_name(f".{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
-    partial.mkdir(parents=True)
-    try:
-        write(partial)
-        put_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def describe(folder: Path, kind: str, spec: TaskSpec, **more: Any) -> None:

@@ -118,19 +118,12 @@ class DataEntry:
 
 @dataclass(frozen=True)
 class FetchedData:
-    """A data set in the cache, with everything needed to read it as a task."""
+    """A data set in the cache."""
 
-    name: str
+    entry: DataEntry
     path: Path
     test_path: Path | None
-    input: tuple[str, ...]
-    target: str
-    instruction: str
-    labels: dict[str, str] | None
-    kind: str
-    metric: str | None
-    licence: str
-    attribution: str
+    """The official test split; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -214,19 +207,8 @@ def fetch_data(name: str, *, on_progress: Progress | None = None) -> FetchedData
                 published = _fetch_published(entry, on_progress)
                 with building(target) as folder:
                     _build_data(entry, published, folder)
-    return FetchedData(
-        name=name,
-        path=target / f"{name}.csv",
-        test_path=target / f"{name}-test.csv" if entry.test_rows else None,
-        input=entry.inputs,
-        target=entry.target,
-        instruction=entry.instruction,
-        labels=dict(entry.labels) if entry.labels else None,
-        kind=entry.kind,
-        metric=entry.metric,
-        licence=f"{entry.licence} ({entry.licence_url})",
-        attribution=entry.attribution,
-    )
+    test = target / f"{name}-test.csv" if entry.test_rows else None
+    return FetchedData(entry, target / f"{name}.csv", test)
 
 
 def resolve_model(name: str, *, on_progress: Progress | None = None) -> Path:

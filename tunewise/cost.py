@@ -20,6 +20,9 @@ KINDS = ("score", "generate", "train-lora", "train-soft-prompt", "train-full", "
 """Kinds of work that run at rates of their own. `score` is a pass over given tokens, `generate` one over a new
 token of each row; `attention` is the products of queries, keys and values in all passes."""
 
+REQUESTS, UPDATES = 100_000, 1
+"""How often a candidate is asked and set up again, for its cost (honesty rule 6)."""
+
 
 @dataclass(frozen=True)
 class ModelShape:

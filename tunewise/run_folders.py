@@ -14,7 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tunewise.errors import TunewiseError
+from tunewise.errors import CandidateError
+from tunewise.run_files import read_json
 
 RUNS = Path("runs")
 _TEXTS = frozenset({"candidate", "method", "family", "model", "trial", "status"})
@@ -62,22 +63,18 @@ def read_leaderboard(folder: Path) -> list[dict[str, Any]]:
 
 
 def _record(folder: Path) -> RunRecord | None:
-    from tunewise.candidates import read_json
-
-    verdict = folder / "recommendation.json"
     try:
-        run = read_json(folder / "run.json")
-        ended = read_json(verdict) if verdict.exists() else None
-    except TunewiseError:
+        run, verdict = read_json(folder / "run.json"), read_json(folder / "recommendation.json")
+        return RunRecord(
+            name=folder.name,
+            path=folder,
+            created=run.text("created") if run else "",
+            status="finished" if verdict else "unfinished",
+            pick=verdict.text("pick") or None if verdict else None,
+            score=verdict.number("score") if verdict else None,
+        )
+    except CandidateError:
         return None
-    return RunRecord(
-        name=folder.name,
-        path=folder,
-        created=str(run.get("created", "")),
-        status="finished" if ended else "unfinished",
-        pick=ended["pick"] if ended else None,
-        score=ended["score"] if ended else None,
-    )
 
 
 def _cell(name: str, text: str) -> Any:

@@ -20,6 +20,8 @@ import pytest
 
 from tests.tiny import colour_task, copy_task
 from tunewise import api
+from tunewise.adapted import AdaptedModel
+from tunewise.candidates import save_adapted
 from tunewise.errors import BudgetError, CandidateError, DataError, SettingError
 from tunewise.methods import get, registered
 from tunewise.study.journal import read_events
@@ -294,6 +296,34 @@ def test_a_candidate_that_waits_for_its_place_gets_it_on_resuming(finished: Path
     shutil.move(tmp_path / "run" / "candidates" / "lora", pending)
     api.resume(tmp_path / "run")
     assert (tmp_path / "run" / "candidates" / "lora" / "adapter_model.safetensors").exists()
+
+
+def test_a_candidate_that_cannot_be_saved_fails_its_trial_only(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Path] = []
+
+    def save(adapted: AdaptedModel, folder: Path) -> None:
+        saved.append(folder)
+        if len(saved) == 1:
+            (folder / "half").touch()
+            raise OSError("no space")
+        save_adapted(adapted, folder)
+
+    monkeypatch.setattr(AdaptedModel, "save", save)
+    # The same twice: what failed must not stand in the way of its equal.
+    monkeypatch.setattr(get("few-shot"), "search_space", classmethod(lambda *_: {"draw": [0, 0]}))
+    study = api.compare(
+        colour_task(16, 8, 8),
+        model=str(tiny_folder),
+        methods="majority,few-shot",
+        budget="9trials",
+        out=tmp_path / "r",
+    )
+    failed = [(e["trial"], e["reason"]) for e in events_of(tmp_path / "r") if e["event"] == "failed"]
+    assert failed == [("few-shot-1", "OSError: no space")]
+    assert {row["candidate"]: row["status"] for row in study.leaderboard}["few-shot"] == "finished"
+    assert not list(tmp_path.rglob("half"))
 
 
 def test_a_finalist_that_fails_in_the_test_leaves_the_others(

@@ -85,10 +85,10 @@ def plan(data: Data, flags: dict[str, Any], as_json: Json = False) -> None:
     """Show, before anything is spent, what the data look like and which trials would run."""
     from tunewise import api
     from tunewise.cli.output import print_plan
-    from tunewise.progress import progress
+    from tunewise.progress import progress, told
 
     with progress() as on_event:
-        on_event({"event": "phase", "text": "measuring the data and this machine"})
+        told(on_event)("measuring the data and this machine")
         planned = api.plan(data, **_arguments(resolve(flags)))
     if as_json:
         _print_json(planned.to_json())

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -53,7 +54,7 @@ class Rows:
     plain: bool = False
     """Whether they are texts, without columns of their own."""
 
-    @property
+    @cached_property
     def inputs(self) -> list[str | dict[str, str]]:
         """What is predicted for, in order: plain texts, or every column of a row as text."""
         from tunewise.reading.cells import texts

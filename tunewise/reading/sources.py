@@ -121,19 +121,14 @@ def _from_catalog(name: str) -> Opened:
             raise DataError(f'{name}: no such file or data set. Did you mean "{files[0]}"?')
         catalog.data(name)  # raises, and names the nearest data set
     fetched = catalog.fetch_data(name)
+    entry = fetched.entry
+    licence = f"{entry.licence} ({entry.licence_url})"
     return Opened(
         table=from_file(fetched.path, name),
         name=name,
         test=from_file(fetched.test_path, f"{name} (test)") if fetched.test_path else None,
-        hints=Hints(
-            tuple(fetched.input),
-            fetched.target,
-            fetched.instruction,
-            fetched.labels,
-            fetched.kind,
-            fetched.metric,
-        ),
-        credits={"catalog": name, "licence": fetched.licence, "attribution": fetched.attribution},
+        hints=Hints(entry.inputs, entry.target, entry.instruction, entry.labels, entry.kind, entry.metric),
+        credits={"catalog": name, "licence": licence, "attribution": entry.attribution},
     )
 
 

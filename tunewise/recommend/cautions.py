@@ -6,8 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+from tunewise.figures import counted
 from tunewise.recommend.evidence import Entry, Evidence
-from tunewise.recommend.reasons import Findings, counted, points
+from tunewise.recommend.reasons import Findings, points
 from tunewise.rule import told_apart
 
 ROUGH_ROWS = 100

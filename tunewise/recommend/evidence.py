@@ -8,9 +8,6 @@ differences come from the same rows by the same code.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from tunewise import metrics
+from tunewise.candidates import read_json
 from tunewise.errors import CandidateError
 from tunewise.rule import Finalist, figure
+from tunewise.run_files import NOT_AGAIN, TEST_AGAIN, Fields, read_lines, read_table
 from tunewise.statistics import Difference, Interval, paired_difference, score_interval
 from tunewise.task import TaskSpec
 
-DEFAULT_MARGIN = 2.0
-DEFAULT_REQUESTS = 100_000
-_MEND = "Restore the file, or run `tunewise compare` again."
+COLUMNS = ("candidate", "family", "trial", "score", "validation_score", "cost_work", "status")
+"""What is taken from the leaderboard."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,6 @@ class Evidence:
     groups: tuple[str, ...] | None
     margin: float
     """The margin the run was started with, in points."""
-    requests: int
     split_rows: Mapping[str, int]
     profile: Mapping[str, Any]
     events: tuple[Mapping[str, Any], ...]
@@ -101,17 +98,21 @@ class Evidence:
 
 def read_evidence(folder: Path) -> Evidence:
     """The evidence in a run folder; raises CandidateError for files missing, damaged or contradictory."""
-    run, task = _read_json(folder / "run.json"), _read_json(folder / "task.json")
+    run, task = _object(folder / "run.json"), _object(folder / "task.json").values
+    margin = run.number("margin")
+    if margin is None:
+        raise run.wrong("margin", "a number of points")
     try:
         spec = TaskSpec.from_json(task["spec"])
         split_rows = {name: len(rows) for name, rows in task["splits"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise CandidateError(
             f"{folder / 'task.json'}: cannot be read ({error!r}); expected a spec and splits as in "
-            f"docs/run-folder.md. {_MEND}"
+            f"docs/run-folder.md. {NOT_AGAIN}"
         ) from None
-    finished = [row for row in _read_csv(folder / "leaderboard.csv") if row["status"] == "finished"]
-    rows = [row for row in finished if (row["score"] or "").strip()]
+    board = read_table(_needed(folder / "leaderboard.csv"), COLUMNS) or []
+    finished = [row.values for row in board if row.values["status"] == "finished"]
+    rows = [row for row in finished if row["score"].strip()]
     predictions = {row["candidate"]: _read_test(folder, row) for row in rows}
     _require_same_rows(folder, predictions)
     first = next(iter(predictions.values()), [])
@@ -124,17 +125,16 @@ def read_evidence(folder: Path) -> Evidence:
         entries=tuple(sorted(entries, key=lambda e: (-e.score, e.finalist.cost_work, e.candidate))),
         targets=targets,
         groups=groups if groups and len(groups) == len(targets) else None,
-        margin=float(_setting(run, "margin", run.get("margin", DEFAULT_MARGIN))),
-        requests=int(_setting(run, "requests", DEFAULT_REQUESTS)),
+        margin=margin,
         split_rows=split_rows,
         profile=task.get("profile") or {},
-        events=tuple(_read_lines(folder / "trials.jsonl", torn_end=True)),
+        events=tuple(line.values for line in read_lines(_needed(folder / "trials.jsonl"), torn_end=True)),
         untested=tuple(row["candidate"] for row in finished if row not in rows),
     )
 
 
 def _entry(
-    row: Mapping[str, str], lines: list[dict[str, Any]], targets: tuple[str, ...], metric: metrics.Metric
+    row: Mapping[str, str], lines: list[Mapping[str, Any]], targets: tuple[str, ...], metric: metrics.Metric
 ) -> Entry:
     outputs = tuple("" if line.get("prediction") is None else str(line["prediction"]) for line in lines)
     return Entry(
@@ -146,24 +146,18 @@ def _entry(
     )
 
 
-def _setting(run: Mapping[str, Any], key: str, default: Any) -> Any:
-    setting = (run.get("settings") or {}).get(key) or {}
-    value = setting.get("value")
-    return default if value is None else value
-
-
-def _read_test(folder: Path, row: Mapping[str, str]) -> list[dict[str, Any]]:
-    path = folder / "predictions" / f"{row.get('trial')}-test.jsonl"
-    lines = _read_lines(path)
+def _read_test(folder: Path, row: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    path = _needed(folder / "predictions" / f"{row['trial']}-test.jsonl")
+    lines = [line.values for line in read_lines(path)]
     if not lines or any("row" not in line or "target" not in line for line in lines):
         raise CandidateError(
             f"{path}: found {len(lines)} lines; expected one for every test row, each with row, target and "
-            f"prediction. {_MEND}"
+            f"prediction. {TEST_AGAIN}"
         )
     return lines
 
 
-def _require_same_rows(folder: Path, predictions: Mapping[str, list[dict[str, Any]]]) -> None:
+def _require_same_rows(folder: Path, predictions: Mapping[str, list[Mapping[str, Any]]]) -> None:
     """Paired comparisons need every finalist to have answered the same rows in the same order."""
     seen = {
         candidate: [(line.get("source"), line["row"], line["target"]) for line in lines]
@@ -174,56 +168,21 @@ def _require_same_rows(folder: Path, predictions: Mapping[str, list[dict[str, An
         if seen[name] != seen[names[0]]:
             raise CandidateError(
                 f"{folder / 'predictions'}: the test rows of {name} are not those of {names[0]}; expected "
-                f"the same rows and targets in the same order for every finalist. {_MEND}"
+                f"the same rows and targets in the same order for every finalist. {TEST_AGAIN}"
             )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+def _needed(path: Path) -> Path:
+    if not path.exists():
         raise CandidateError(
             f"{path}: no such file; expected a run folder that `tunewise compare` finished. "
             "If the run was interrupted, finish it with `tunewise resume`."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CandidateError(f"{path}: cannot be read ({error}). {_MEND}") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise CandidateError(f"{path}, line {error.lineno}: not JSON ({error.msg}). {_MEND}") from None
-    if not isinstance(data, dict):
-        raise CandidateError(f"{path}: found a {type(data).__name__}, expected a JSON object. {_MEND}")
-    return data
-
-
-def _read_lines(path: Path, torn_end: bool = False) -> list[dict[str, Any]]:
-    """The JSON objects of a JSONL file; `torn_end` drops a last line that was cut off while being written."""
-    found: list[dict[str, Any]] = []
-    lines = _text(path).removesuffix("\n").split("\n")  # JSON strings may hold other line separators
-    for number, line in enumerate(lines, start=1):
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            if torn_end and number == len(lines):
-                break
-            raise CandidateError(f"{path}, line {number}: not JSON ({error.msg}). {_MEND}") from None
-        if not isinstance(value, dict):
-            raise CandidateError(f"{path}, line {number}: found {line[:40]!r}, expected a JSON object. {_MEND}")
-        found.append(value)
-    return found
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(io.StringIO(_text(path), newline="")))
-    wanted = ("candidate", "family", "trial", "score", "validation_score", "cost_work", "status")
-    missing = [name for name in wanted if rows and name not in rows[0]]
-    if missing:
-        raise CandidateError(
-            f"{path}: column {missing[0]!r} is missing; found {', '.join(rows[0])}. Expected the columns of "
-            f"docs/run-folder.md. {_MEND}"
         )
-    return rows
+    return path
+
+
+def _object(path: Path) -> Fields:
+    found = read_json(_needed(path))
+    if not isinstance(found, dict):
+        raise CandidateError(f"{path}: found a {type(found).__name__}, expected a JSON object. {NOT_AGAIN}")
+    return Fields(path.name, found)

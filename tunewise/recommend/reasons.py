@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tunewise.cost import REQUESTS
+from tunewise.figures import counted
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
 from tunewise.statistics import Difference, Interval
@@ -60,11 +62,6 @@ def points(share: float) -> str:
 def p_text(p: float) -> str:
     """A p value in words."""
     return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
-
-
-def counted(n: int, noun: str) -> str:
-    """A number with its noun in the right form."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def ratio_text(theirs: float, ours: float, name: str) -> str:
@@ -198,7 +195,7 @@ def _cost(evidence: Evidence, findings: Findings, pick: Entry) -> str:
     others = dict.fromkeys(entry.candidate for entry in (reference, runner_up) if entry is not pick)
     said = [ratio_text(evidence.entry(name).finalist.cost_work, pick.finalist.cost_work, name) for name in others]
     return (
-        f"Cost of {evidence.requests:,} requests with one set-up, in counted work: against {pick.candidate}, "
+        f"Cost of {REQUESTS:,} requests with one set-up, in counted work: against {pick.candidate}, "
         f"{'; '.join(said)}."
     )
 

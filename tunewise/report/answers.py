@@ -16,9 +16,10 @@ from markupsafe import Markup
 
 from tunewise import metrics
 from tunewise.errors import SettingError
+from tunewise.figures import counted
 from tunewise.report import charts
 from tunewise.report.records import Answered, Run
-from tunewise.report.words import count, percent, plural, score
+from tunewise.report.words import count, percent, score
 from tunewise.task import Choices
 
 MOST_LABELS = 30
@@ -120,7 +121,7 @@ def confusion(run: Run) -> Confusion | None:
     return Confusion(
         labels=tuple(word(run, label) for label in columns),
         rows=tuple(_confusion_row(run, target, columns, counts) for target in targets),
-        summary=f"{count(right)} of {plural(len(run.answers), 'row')} on the diagonal.",
+        summary=f"{count(right)} of {counted(len(run.answers), 'row')} on the diagonal.",
     )
 
 
@@ -136,7 +137,7 @@ def _confusion_row(run: Run, target: str, columns: list[str], counts: Counter[tu
         share = number / total if total else 0.0
         depth = 0 if not number else min(DEPTHS, 1 + int(share * DEPTHS))
         look = f"{'right' if column == target else 'wrong'} depth-{depth}"
-        text = f"{word(run, target)} answered {word(run, column)}: {plural(number, 'row')}"
+        text = f"{word(run, target)} answered {word(run, column)}: {counted(number, 'row')}"
         cells.append(Cell(count(number) if number else "", percent(share) if number else "", look, text))
     recall = counts[target, target] / total if total else None
     return ConfusionRow(word(run, target), tuple(cells), count(total), percent(recall))
@@ -151,7 +152,7 @@ def confused_pairs(run: Run) -> tuple[Pair, ...]:
     pairs = []
     for number, ((target, prediction), found) in enumerate(ranked, 1):
         share = found / totals[target]
-        of = f"{percent(share)} of {plural(totals[target], 'row')}"
+        of = f"{percent(share)} of {counted(totals[target], 'row')}"
         bar = charts.share_bar(share, f"pair-{number}", f"{word(run, target)} answered {word(run, prediction)}")
         pairs.append(Pair(word(run, target), word(run, prediction), count(found), of, bar))
     return tuple(pairs)

@@ -16,11 +16,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tunewise.figures import counted
 from tunewise.report import charts
 from tunewise.report.answers import word
-from tunewise.report.files import Fields
 from tunewise.report.records import Run
-from tunewise.report.words import count, percent, plain, plural, setting
+from tunewise.report.words import count, percent, plain, setting
+from tunewise.run_files import Fields
 
 SPLITS = ("train", "validation", "test")
 FINDINGS = {
@@ -139,7 +140,7 @@ def _balance(run: Run, found: Mapping[str, Any]) -> tuple[tuple[Bar, ...], str]:
         if total
     )
     left = len(ranked) - len(bars)
-    return bars, f"and {plural(left, 'rarer label')}" if left else ""
+    return bars, f"and {counted(left, 'rarer label')}" if left else ""
 
 
 def _lengths(value: Any) -> tuple[Table, ...]:

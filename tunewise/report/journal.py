@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunewise.report.files import Fields
+from tunewise.run_files import Fields
 
 BEGINNINGS = ("started", "continued")
 ENDS = ("finished", "pruned", "failed", "out_of_budget", "paused")

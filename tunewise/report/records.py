@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import CandidateError
-from tunewise.report.files import DERIVED, Fields, Interval, mending, read_json, read_lines, read_table
 from tunewise.report.journal import Trial, fold
+from tunewise.run_files import DERIVED, Fields, Interval, mending, read_json, read_lines, read_table
 from tunewise.task import Choices, TaskSpec
 
 FORMAT = 1

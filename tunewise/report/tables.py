@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from tunewise.figures import counted
 from tunewise.report import charts
 from tunewise.report.journal import Trial
 from tunewise.report.records import Finalist, Run
@@ -24,7 +25,6 @@ from tunewise.report.words import (
     parameters,
     percent,
     plain,
-    plural,
     points,
     points_interval,
     score,
@@ -105,12 +105,12 @@ def board(run: Run) -> Board:
         rows=tuple(_board_row(run, row, scale, number) for number, row in enumerate(finalists, 1)),
         axis=charts.row_axis(scale),
         families=_families([row.family for row in finalists]),
-        summary=f"{plural(finished, 'candidate')} scored{rows} by the same code; lines are 95 % intervals.",
+        summary=f"{counted(finished, 'candidate')} scored{rows} by the same code; lines are 95 % intervals.",
     )
 
 
 def _on_rows(n_test: int | None) -> str:
-    return "" if n_test is None else f" on the same {plural(n_test, 'test row')}"
+    return "" if n_test is None else f" on the same {counted(n_test, 'test row')}"
 
 
 def _ends(row: Finalist) -> tuple[float, float]:
@@ -192,7 +192,7 @@ def trial_summary(run: Run) -> str:
     trials = run.trials or ()
     counts = Counter(trial.status for trial in trials)
     ends = listed(tuple(f"{number} {state(status)}" for status, number in counts.most_common()))
-    return f"{plural(len(trials), 'trial')}: {ends}." if trials else "No trial was started."
+    return f"{counted(len(trials), 'trial')}: {ends}." if trials else "No trial was started."
 
 
 def _trial_row(trial: Trial, first: float, total: float, number: int) -> TrialRow:

@@ -14,9 +14,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunewise.report.files import read_json
 from tunewise.report.records import PLAIN_NAME, Run
 from tunewise.report.words import plain
+from tunewise.run_files import read_json
 
 ADAPTERS = {"LORA": "a LoRA adapter", "PROMPT_TUNING": "a soft prompt"}
 

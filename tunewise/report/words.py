@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunewise.report.files import Interval
+from tunewise.run_files import Interval
 
 NOTHING = "–"
 MINUS = "−"
@@ -110,11 +110,6 @@ def p_value(value: float | None) -> str:
 def listed(names: tuple[str, ...]) -> str:
     """Names as a reader lists them: `a, b and c`."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{count(number)} {noun}" + ("" if number == 1 else "s")
 
 
 def setting(value: Any) -> str:

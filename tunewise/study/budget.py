@@ -35,10 +35,13 @@ class Terms:
     """The whole budget in work; None for a budget in trials."""
     allowance: Allowance
     """What is left of it for the race, the test and the report put aside."""
-    tests: Mapping[str, float]
-    """Work put aside for the one test of each method that needs a model."""
     dropped: tuple[str, ...]
     """Methods whose test alone would take too much of the budget."""
+
+    @property
+    def tests(self) -> Mapping[str, float]:
+        """Work put aside for the one test of each method that needs a model."""
+        return self.allowance.tests
 
     @property
     def seconds(self) -> float | None:
@@ -72,7 +75,7 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
                 f"a budget of {counted(int(budget.limit), 'trial')} cannot hold the {len(required)} methods that "
                 f"must run ({', '.join(m.name for m in required)}); give --budget {len(required)}trials or more."
             )
-        return Terms(budget, None, Allowance(None, int(budget.limit)), tests, ())
+        return Terms(budget, None, Allowance(None, int(budget.limit), tests), ())
     least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
     least += sum(forecaster.evaluation(forecaster.n_validation + forecaster.n_test) for m in required if m.work)
     if budget.unit == "flop":
@@ -92,7 +95,7 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
     tested = {name: tests[name] for name in _fitting([method.name for method in models], tests, room)}
     dropped = tuple(method.name for method in models if method.name not in tested)
     left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - saving
-    return Terms(budget, limit, Allowance(max(least - saving, left), None, tested), tested, dropped)
+    return Terms(budget, limit, Allowance(max(least - saving, left), None, tested), dropped)
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:

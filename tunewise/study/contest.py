@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.adapted import NO_MODEL, AdaptedModel, Constraint, ModelRef, forget_scores, loaded, reference
-from tunewise.candidates import read_json, write_json
-from tunewise.cost import KINDS, ModelShape
+from tunewise.candidates import CANDIDATE, read_json, write_json
+from tunewise.cost import ModelShape
 from tunewise.errors import CandidateError, DataError, SettingError, WorkError
 from tunewise.figures import counted
 from tunewise.methods import get, load_predictor, obstacle, registered
 from tunewise.prompt import Prompt
 from tunewise.rule import Finalist, nominate
+from tunewise.run_files import NOT_AGAIN
 from tunewise.study import files
 from tunewise.study.budget import SAVING_SECONDS, Terms, settle
 from tunewise.study.evaluation import evaluate, write_predictions
 from tunewise.study.forecast import Forecaster, TokenStatistics
-from tunewise.study.journal import NOT_AGAIN, Event, Journal, mend, read_events
+from tunewise.study.journal import Event, Journal, mend, read_events
 from tunewise.study.policy import Race
-from tunewise.study.rates import checked_rates
+from tunewise.study.rates import WITHOUT_MODEL, checked_rates
 from tunewise.study.runner import Worker
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
 from tunewise.task import Choices, Task, TaskSpec, Text
@@ -171,7 +172,7 @@ class Contest:
     def _test(self, row: files.Row) -> None:
         path = self.folder / "predictions" / f"{row.trial}-test.jsonl"
         candidate = self.folder / "candidates" / row.method
-        origin = read_json(candidate / "candidate.json").get("trial")
+        origin = read_json(candidate / CANDIDATE).get("trial")
         if origin != row.trial:
             raise CandidateError(
                 f"{candidate} holds trial {origin}, expected {row.trial}; the folder was changed."
@@ -290,7 +291,7 @@ def _with_model(
 
 def _without_model(task: Task, request: Request) -> tuple[AdaptedModel, Forecaster, list[str]]:
     """The same where no method needs a language model: all that is counted are the seconds of fits and files."""
-    rates = dict.fromkeys(KINDS, 1.0) if request.budget.unit == "seconds" else {}
+    rates = WITHOUT_MODEL if request.budget.unit == "seconds" else {}
     least = ModelShape(layers=1, hidden=1, intermediate=1, heads=1, kv_heads=1, head_size=1, vocabulary=1)
     tokens = TokenStatistics(prefix=0, suffix=1.0, answer=1.0, nodes=0, turn=0.0, longest=1, median=1.0)
     return base_model(task.spec, NO_MODEL), _forecaster(task, least, tokens, rates), []

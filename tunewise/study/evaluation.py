@@ -75,6 +75,11 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
     return Evaluation(metric.name, float(score), predictions, seconds, loss, dataset)
 
 
+def preference(score: float | None, log_loss: float | None) -> tuple[float, float]:
+    """Orders finished trials by validation, higher is better: the score, then the lower log-loss."""
+    return (-math.inf if score is None else score, -(math.inf if log_loss is None else log_loss))
+
+
 def write_predictions(path: Path, evaluation: Evaluation) -> None:
     """Store an evaluation row by row, whole or not at all."""
     lines = []

@@ -20,9 +20,11 @@ from tunewise import metrics
 from tunewise import statistics as evidence
 from tunewise.adapted import AdaptedModel, ModelRef, loaded
 from tunewise.candidates import read_json
+from tunewise.cost import REQUESTS, UPDATES
 from tunewise.errors import CandidateError
 from tunewise.methods import get
-from tunewise.study.journal import TEST_AGAIN
+from tunewise.run_files import TEST_AGAIN, read_lines
+from tunewise.study.evaluation import preference
 from tunewise.task import Task, TaskSpec
 from tunewise.whole import writing
 
@@ -35,8 +37,6 @@ COLUMNS = (
 PACKAGES = ("tunewise", "torch", "transformers", "safetensors", "scikit-learn", "scipy", "numpy", "sacrebleu")
 PREDICTED = ("target", "prediction", "valid", "milliseconds", "prompt_tokens", "cached_tokens")
 """What every line of a file of predictions has, beside what only some need."""
-REQUESTS, UPDATES = 100_000, 1
-"""How often a candidate is asked and set up again, for its cost (honesty rule 6)."""
 
 
 def versions() -> dict[str, str]:
@@ -151,9 +151,7 @@ def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def _preference(row: Row) -> tuple[bool, float, float]:
-    value = row.validation_score if row.validation_score is not None else -1.0
-    loss = row.log_loss if row.log_loss is not None else float("inf")
-    return (row.status == "finished", value, -loss)
+    return (row.status == "finished", *preference(row.validation_score, row.log_loss))
 
 
 def write_leaderboard(folder: Path, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -206,21 +204,17 @@ def _line(folder: Path, spec: TaskSpec, row: Row) -> dict[str, Any]:
 
 def _read_predictions(path: Path) -> list[dict[str, Any]]:
     """The lines of a file of predictions; raises CandidateError where it is damaged."""
-    lines = []
-    for number, text in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-            lines.append(line | {name: line[name] for name in PREDICTED})
-        except (ValueError, RecursionError, KeyError, TypeError):
+    lines = list(read_lines(path))
+    for line in lines:
+        missing = [name for name in PREDICTED if name not in line.values]
+        if missing:
             raise CandidateError(
-                f"{path}, line {number}: found {text[:60].decode(errors='replace')!r}, expected a prediction as "
-                f"one JSON object. {TEST_AGAIN}"
-            ) from None
+                f"{line.where}: {missing[0]!r} is missing; found {list(line.values)}, expected a prediction. "
+                f"{TEST_AGAIN}"
+            )
     if not lines:
         raise CandidateError(f"{path}: found no predictions. {TEST_AGAIN}")
-    return lines
+    return [dict(line.values) for line in lines]
 
 
 def artifact_mb(folder: Path) -> float:

@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import CandidateError
+from tunewise.run_files import NOT_AGAIN, read_lines
 
 Event = dict[str, Any]
 ENDED = frozenset({"finished", "pruned", "failed", "out_of_budget"})
-NOT_AGAIN = "It cannot be made again: restore it from a copy, or compare again with a new --out."
-"""What to do about a record that follows from no other file of the run."""
-TEST_AGAIN = "Restore it from a copy, or delete it: `tunewise resume` then has the candidate answer again."
-"""What to do about the stored answers of a candidate to the test rows."""
 
 
 def read_events(path: Path) -> list[Event]:
@@ -30,30 +27,14 @@ def read_events(path: Path) -> list[Event]:
     Raises:
         CandidateError: another line than the last is damaged.
     """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
     events: list[Event] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        event = _event(line)
-        if event is not None:
-            events.append(event)
-        elif number < len(lines):
-            shown = line[:60].decode(errors="replace")
+    for line in read_lines(path, torn_end=True):
+        if not {"event", "trial"} <= line.values.keys():
             raise CandidateError(
-                f"{path}, line {number}: found {shown!r}, expected one JSON object with an event. {NOT_AGAIN}"
+                f"{line.where}: found {list(line.values)}, expected an event and its trial. {NOT_AGAIN}"
             )
+        events.append(dict(line.values))
     return events
-
-
-def _event(line: bytes) -> Event | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and {"event", "trial"} <= found.keys() else None
 
 
 def mend(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tuned methods with their rates and passes, cut before anything starts until their forecast fits the budget.
+"""Tuned methods with their rates and passes, cut until their forecast fits what is left of the budget.
 
 Halving that is not fitted to the budget loses most at small budgets, because nothing finishes. So breadth goes
 first (third rates), then some length, then second rates, then more length; then whole methods, chains first; and

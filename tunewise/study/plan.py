@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tunewise.adapted import NO_MODEL, loaded
-from tunewise.cost import KINDS
 from tunewise.study.contest import Ground, race
 from tunewise.study.policy import Outcome, Proposal
-from tunewise.study.rates import rates_of
+from tunewise.study.rates import WITHOUT_MODEL, rates_of
 from tunewise.task import Task
 
 
@@ -41,7 +40,7 @@ class Plan:
     profile: Any
     trials: list[PlannedTrial]
     total_seconds: float
-    """All trials, the test and the report."""
+    """All trials and the test."""
     test_seconds: float
     budget: str
     budget_seconds: float | None
@@ -120,7 +119,7 @@ class Forecasting:
 def plan_of(ground: Ground) -> Plan:
     """What the race would do on `ground`, with times at this machine's rates."""
     base = ground.base.base
-    rates = dict.fromkeys(KINDS, 1.0) if base == NO_MODEL else rates_of(loaded(base))
+    rates = WITHOUT_MODEL if base == NO_MODEL else rates_of(loaded(base))
     runner = Forecasting(ground, rates)
     race(ground, runner).go()
     tests = {name: work for name, work in ground.terms.tests.items() if name not in runner.untested}

@@ -6,8 +6,8 @@ through the same decisions.
 
 1. Baselines and zero-shot always.
 2. Prompts with demonstrations, for at most a fifth of the work.
-3. Tuned methods: every rate up to a rung, the best rate (by validation log-loss) to the end. Breadth is cut
-   before anything starts, until the forecast fits (`ladders`); what cannot fit is said, not squeezed.
+3. Tuned methods: every rate up to a rung, the best rate (by validation log-loss) to the end. Before each of them
+   breadth is cut, until the forecast of all that wait fits (`ladders`); what cannot fit is said, not squeezed.
 4. Chains, through the best prompt and at the best rate found.
 5. Work left over goes to the next rate of the leading method.
 """
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from tunewise.study.evaluation import preference
 from tunewise.study.forecast import Forecaster
 from tunewise.study.ladders import Ladder, fit_in
 from tunewise.task import TaskSpec
@@ -70,6 +71,11 @@ class Allowance:
     trials: int | None
     tests: Mapping[str, float] = field(default_factory=dict)
     """Work put aside for the test of each method; free again when a method is left out."""
+
+
+def method_of(trial: str) -> str:
+    """The name of the method that a trial is one of: trials are called METHOD-NUMBER."""
+    return trial.rpartition("-")[0]
 
 
 class Runner(Protocol):
@@ -149,9 +155,9 @@ class Race:
         finished = [
             outcome
             for trial, outcome in self.outcomes.items()
-            if outcome.status == "finished" and trial.rpartition("-")[0] == method
+            if outcome.status == "finished" and method_of(trial) == method
         ]
-        return max(finished, key=_by_score, default=None)
+        return max(finished, key=_preference, default=None)
 
     def _prompts(self, methods: Sequence[Any]) -> None:
         limit = None if self.allowance.work is None else self.spent + PROMPT_SHARE * self._left()
@@ -237,12 +243,12 @@ class Race:
     def _spend_the_rest(self, ladders: Sequence[Ladder]) -> None:
         """The next rates of the leading tuned method, as long as a whole trial fits."""
         names = {ladder.method.name for ladder in ladders if ladder.method.starts_from is None}
-        leading = max(filter(None, map(self.best_of, sorted(names))), key=_by_score, default=None)
-        if leading is None:
+        best = [outcome for outcome in map(self.best_of, sorted(names)) if outcome is not None]
+        if not best:
             return
-        name = _method(leading.trial)
+        name = method_of(max(best, key=_preference).trial)
         ladder = next(ladder for ladder in ladders if ladder.method.name == name)
-        tried = {made.get("learning_rate") for trial, made in self.made.items() if _method(trial) == name}
+        tried = {made.get("learning_rate") for trial, made in self.made.items() if method_of(trial) == name}
         for rate in self._ladder(ladder.method).rates:
             one = replace(ladder, rates=(rate,))
             if rate in tried:
@@ -284,15 +290,8 @@ class Race:
         return math.inf if self.allowance.trials is None else self.allowance.trials - len(self.outcomes)
 
 
-def _by_score(outcome: Outcome | None) -> tuple[float, float]:
-    """Higher is better: the score, then the lower log-loss."""
-    if outcome is None or outcome.value is None:
-        return (-math.inf, -math.inf)
-    return (outcome.value, -(outcome.log_loss if outcome.log_loss is not None else math.inf))
-
-
-def _method(trial: str) -> str:
-    return trial.rpartition("-")[0]
+def _preference(outcome: Outcome) -> tuple[float, float]:
+    return preference(outcome.value, outcome.log_loss)
 
 
 def _grid(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunewise.cost import KINDS
@@ -29,6 +30,9 @@ SUSTAINED = 0.85
 was 0.84 of the time taken in the median."""
 TOLERATED = 1.3
 """Kept rates that are off by more than this factor are measured again."""
+
+WITHOUT_MODEL: Mapping[str, float] = dict.fromkeys(KINDS, 1.0)
+"""Rates of a study in which no language model works: all that it counts are seconds."""
 
 
 def rates_of(model: LanguageModel) -> Mapping[str, float]:
@@ -53,12 +57,12 @@ def _key(model: LanguageModel) -> str:
     return f"{machine_key()} | {size} | {str(model.dtype).removeprefix('torch.')} | counting {COUNTING}"
 
 
+@dataclass(frozen=True)
 class _Timed:
     """Operations by kind, and the seconds they took."""
 
-    def __init__(self, work: Mapping[str, float], seconds: float) -> None:
-        self.work = work
-        self.seconds = seconds
+    work: Mapping[str, float]
+    seconds: float
 
 
 def _measure(model: LanguageModel) -> Mapping[str, float]:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.adapted import AdaptedModel, Predictor, forget_scores
-from tunewise.candidates import add_origin, replace_folder
+from tunewise.candidates import add_origin
 from tunewise.errors import TunewiseError
 from tunewise.methods import load_predictor
-from tunewise.study.evaluation import write_predictions
+from tunewise.methods.base import Verdict
+from tunewise.study.evaluation import preference, write_predictions
 from tunewise.study.files import artifact_mb, trainable_parameters
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal
-from tunewise.study.policy import Outcome, Proposal
+from tunewise.study.policy import Outcome, Proposal, method_of
 from tunewise.study.trials import Checked, MeteredTrial, peak_rss_mb, reset_peak_rss
 from tunewise.task import Task
 from tunewise.whole import put_folder
@@ -28,6 +29,27 @@ from tunewise.whole import put_folder
 LEAST_DONE_SECONDS = 20.0
 """Counted work below which nothing is concluded about the speed of the machine."""
 MOST_SLOWDOWN = 4.0
+
+
+@dataclass
+class Attempt:
+    """A trial at work: what was asked, what meters it, and where it goes on from."""
+
+    proposal: Proposal
+    trial: MeteredTrial
+    rung: Event
+    """How the trial stood when it was paused; empty for one that starts."""
+    _begun: float = field(default_factory=time.perf_counter)
+
+    @property
+    def work(self) -> float:
+        """Work counted so far, that up to the rung included."""
+        return self.trial.work + _work(self.rung)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far, those up to the rung included."""
+        return time.perf_counter() - self._begun + (self.rung.get("seconds") or 0.0)
 
 
 @dataclass
@@ -48,10 +70,8 @@ class Worker:
     """Of a budget in time, what follows the search will take: the test of each method, and saving."""
     model_name: str = ""
     stopped_by_clock: bool = False
-    _best: dict[str, tuple[float, float]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
-    _current: tuple[str, MeteredTrial, float] | None = None
-    """The trial that runs: its name, itself, and the work it had done before it was paused."""
+    _current: Attempt | None = None
 
     def __post_init__(self) -> None:
         self._recorded: dict[str, list[Event]] = {}
@@ -62,22 +82,18 @@ class Worker:
                 self._said.add(event["text"])
                 self.stopped_by_clock |= bool(event.get("hard_stop"))
             if event["event"] == "finished":
-                self._install(event["trial"], event["trial"].rpartition("-")[0])
+                self._install(event["trial"])
 
     def run(self, proposal: Proposal) -> Outcome:
         """Run, continue or repeat a trial."""
         recorded = self._from_journal(proposal)
         if recorded is not None:
-            self._remember(proposal.method.name, recorded)
             return recorded
         # Baselines cost next to nothing, and a paused trial has a result that only wants to be kept.
-        exempt = proposal.method.family == "baseline" or bool(self._before(proposal))
+        exempt = proposal.method.family == "baseline" or bool(self._rung(proposal))
         if self._clock_has_stopped() and not exempt:
-            reason = "the time of the budget was used up before it could start"
-            before = self._recorded.get(proposal.trial, [])
-            work = max((e.get("work", 0.0) for e in before), default=0.0)
-            self._write("out_of_budget", proposal, reason=reason, work=work)
-            return Outcome(proposal.trial, "out_of_budget", work=work)
+            work = self._work_recorded(proposal.trial)
+            return self._out_of_budget(proposal, work, "the time of the budget was used up before it could start")
         return self._attempt(proposal)
 
     def prune(self, trial: str, reason: str) -> None:
@@ -88,7 +104,7 @@ class Worker:
         paused = next(event for event in reversed(events) if event["event"] == "paused")
         kept = {name: paused.get(name) for name in ("value", "log_loss", "work", "seconds", "step")}
         self._record(trial, self.journal.write("pruned", trial, reason=reason, **kept))
-        shutil.rmtree(self.folder / "trials" / trial, ignore_errors=True)
+        shutil.rmtree(self._folder(trial), ignore_errors=True)
 
     def give_up(self, method: str) -> None:
         """Nothing needs to be kept for the test of `method`."""
@@ -109,48 +125,45 @@ class Worker:
                     "paused" if rung else event["event"],
                     event.get("value"),
                     event.get("log_loss"),
-                    event.get("work") or 0.0,
+                    _work(event),
                 )
         return None
 
     def _attempt(self, proposal: Proposal) -> Outcome:
         """Run a trial; whatever goes wrong in it is recorded, and ends that trial only."""
         forget_scores()
-        before = self._before(proposal)
-        trial = self._trial(proposal, before)
-        self._current = (proposal.trial, trial, before.get("work") or 0.0)
-        self._write_start(proposal, continued=bool(before))
-        begun = time.perf_counter()
+        attempt = self._current = self._prepared(proposal)
+        trial = attempt.trial
+        self._write_start(attempt)
         try:
             reset_peak_rss()
             start = self._start(proposal)
             trial.watch(start)
-            trial.spend("overhead", 0.0 if before else self.forecaster.overhead(proposal.method.work))
+            trial.spend("overhead", 0.0 if attempt.rung else self.forecaster.overhead(proposal.method.work))
             method = proposal.method(**proposal.parameters)
             fitted = method.fit(start, self.task.train, self.task.validation, trial)
-            seconds = time.perf_counter() - begun + (before.get("seconds") or 0.0)
-            work = trial.work + (before.get("work") or 0.0)
+            seconds = attempt.seconds
             if trial.paused and not trial.ended_by_clock:
-                return self._pause(proposal, trial, work, seconds)
-            return self._finish(proposal, trial, fitted, work, seconds)
+                return self._pause(attempt, seconds)
+            return self._finish(attempt, fitted, seconds)
         except Exception as error:
-            work = trial.work + (before.get("work") or 0.0)
             reason = str(error) if isinstance(error, TunewiseError) else f"{type(error).__name__}: {error}"
-            seconds = time.perf_counter() - begun + (before.get("seconds") or 0.0)
-            self._write("failed", proposal, reason=reason, error=type(error).__name__, work=work, seconds=seconds)
+            name, work = type(error).__name__, attempt.work
+            self._write("failed", proposal, reason=reason, error=name, work=work, seconds=attempt.seconds)
             shutil.rmtree(trial.folder, ignore_errors=True)
             return Outcome(proposal.trial, "failed", work=work)
 
-    def _before(self, proposal: Proposal) -> Event:
+    def _rung(self, proposal: Proposal) -> Event:
         """The rung from which a trial goes on; empty for one that starts."""
         events = self._recorded.get(proposal.trial, [])
         paused = [event for event in events if event["event"] == "paused"]
         return paused[-1] if paused else {}
 
-    def _trial(self, proposal: Proposal, before: Event) -> MeteredTrial:
-        folder = self.folder / "trials" / proposal.trial
-        if not before:  # what an interrupted attempt left is not to be trusted
-            shutil.rmtree(folder, ignore_errors=True)
+    def _prepared(self, proposal: Proposal) -> Attempt:
+        rung = self._rung(proposal)
+        folder = self._folder(proposal.trial)
+        # What an interrupted attempt left is not to be trusted, but for the state of the rung.
+        shutil.rmtree(self._pending(proposal.trial) if rung else folder, ignore_errors=True)
         pause_at = None
         if proposal.until is not None:
             size = proposal.parameters.get("batch_size", 16)
@@ -163,26 +176,29 @@ class Worker:
             weigh=self.forecaster.weigh,
             must_end=self._clock_has_stopped,
             pause_at=pause_at,
-            work_limit=None if limit is None else limit - (before.get("work") or 0.0),
+            work_limit=None if limit is None else limit - _work(rung),
         )
-        trial.best = self._kept_best(proposal)
-        trial.on_check = lambda checked, epoch: self._report(proposal, trial, checked, epoch, before)
-        trial.on_progress = lambda step, steps, loss: self._show(proposal, trial, step, steps)
-        return trial
+        if rung:  # it may be ended before its next check
+            trial.best = Checked(rung["step"], Verdict(rung["value"], True, rung["log_loss"]), None)
+        attempt = Attempt(proposal, trial, rung)
+        trial.on_check = lambda checked, epoch: self._report(attempt, checked, epoch)
+        trial.on_progress = lambda step, steps, loss: self._show(attempt, step, steps)
+        return attempt
 
     def _start(self, proposal: Proposal) -> Predictor:
         if proposal.start_from is None:
             return self.base
-        return load_predictor(self.folder / "candidates" / proposal.start_from.rpartition("-")[0])
+        return load_predictor(self.folder / "candidates" / method_of(proposal.start_from))
 
-    def _pause(self, proposal: Proposal, trial: MeteredTrial, work: float, seconds: float) -> Outcome:
-        assert trial.best is not None
-        verdict = trial.best.verdict
-        self._write_validation(proposal, trial.best)
+    def _pause(self, attempt: Attempt, seconds: float) -> Outcome:
+        proposal, best, work = attempt.proposal, attempt.trial.best, attempt.work
+        assert best is not None
+        verdict = best.verdict
+        self._write_validation(proposal, best)
         self._write(
             "paused",
             proposal,
-            step=trial.best.step,
+            step=best.step,
             value=verdict.value,
             log_loss=verdict.log_loss,
             work=work,
@@ -190,18 +206,15 @@ class Worker:
         )
         return Outcome(proposal.trial, "paused", verdict.value, verdict.log_loss, work)
 
-    def _finish(
-        self, proposal: Proposal, trial: MeteredTrial, fitted: Predictor, work: float, seconds: float
-    ) -> Outcome:
+    def _finish(self, attempt: Attempt, fitted: Predictor, seconds: float) -> Outcome:
+        proposal, trial, work = attempt.proposal, attempt.trial, attempt.work
         best = trial.best
         if best is None:
-            reason = "the time of the budget was used up before its first check"
-            self._write("out_of_budget", proposal, reason=reason, work=work)
-            return Outcome(proposal.trial, "out_of_budget", work=work)
+            return self._out_of_budget(proposal, work, "the time of the budget was used up before its first check")
         verdict = best.verdict
         outcome = Outcome(proposal.trial, "finished", verdict.value, verdict.log_loss, work)
         self._write_validation(proposal, best)
-        if self._remember(proposal.method.name, outcome):
+        if self._leads(outcome):
             self._save(proposal, fitted)
         self._write(
             "finished",
@@ -217,44 +230,54 @@ class Worker:
             request_work=self._request_work(proposal, fitted),
             cut_short=trial.ended_by_clock or trial.ended_by_work,
         )
-        self._install(proposal.trial, proposal.method.name)
+        self._install(proposal.trial)
         shutil.rmtree(trial.folder, ignore_errors=True)
         return outcome
 
-    def _kept_best(self, proposal: Proposal) -> Checked | None:
-        """The best of a trial that went on from its rung and was ended before its next check."""
-        from tunewise.methods.base import Verdict
+    def _out_of_budget(self, proposal: Proposal, work: float, reason: str) -> Outcome:
+        method = proposal.method.name
+        self._write("out_of_budget", proposal, method=method, model=self.model_name, reason=reason, work=work)
+        return Outcome(proposal.trial, "out_of_budget", work=work)
 
-        before = self._before(proposal)
-        if not before:
-            return None
-        return Checked(before["step"], Verdict(before["value"], True, before["log_loss"]), None)
+    def _leads(self, outcome: Outcome) -> bool:
+        """Whether no trial of its method that has finished is as good."""
+        method = method_of(outcome.trial)
+        finished = [
+            preference(event["value"], event["log_loss"])
+            for trial, events in self._recorded.items()
+            for event in events
+            if event["event"] == "finished" and method_of(trial) == method
+        ]
+        return all(preference(outcome.value, outcome.log_loss) > other for other in finished)
 
     def _save(self, proposal: Proposal, fitted: Predictor) -> None:
         from tunewise import __version__
 
-        def write(folder: Path) -> None:
-            fitted.save(folder)
-            origin = {
-                "method": proposal.method.name,
-                "family": proposal.method.family,
-                "parameters": dict(proposal.parameters),
-                "trial": proposal.trial,
-                "seed": self.seed,
-                "n_train": len(self.task.train),
-                "tunewise": __version__,
-            }
-            add_origin(folder, origin)
+        pending = self._pending(proposal.trial)
+        pending.mkdir(parents=True)
+        fitted.save(pending)
+        origin = {
+            "method": proposal.method.name,
+            "family": proposal.method.family,
+            "parameters": dict(proposal.parameters),
+            "trial": proposal.trial,
+            "seed": self.seed,
+            "n_train": len(self.task.train),
+            "tunewise": __version__,
+        }
+        add_origin(pending, origin)
 
-        replace_folder(self._pending(proposal.trial), write)
+    def _folder(self, trial: str) -> Path:
+        """What a trial needs until it has ended."""
+        return self.folder / "trials" / trial
 
     def _pending(self, trial: str) -> Path:
         """Where a candidate waits until its trial is on record as finished."""
-        return self.folder / "trials" / trial / "candidate"
+        return self._folder(trial) / "candidate"
 
-    def _install(self, trial: str, method: str) -> None:
+    def _install(self, trial: str) -> None:
         """Put a waiting candidate in its place; killed in between, it waits on for the next process."""
-        pending, place = self._pending(trial), self.folder / "candidates" / method
+        pending, place = self._pending(trial), self.folder / "candidates" / method_of(trial)
         if pending.exists():
             place.parent.mkdir(exist_ok=True)
             put_folder(pending, place)
@@ -264,17 +287,6 @@ class Worker:
             name = f"{proposal.trial}-validation.jsonl"
             write_predictions(self.folder / "predictions" / name, best.evaluation)
 
-    def _remember(self, method: str, outcome: Outcome) -> bool:
-        """Whether `outcome` is the best finished trial of its method so far."""
-        if outcome.status != "finished":
-            return False
-        value = outcome.value if outcome.value is not None else 0.0
-        rank = (value, -(outcome.log_loss if outcome.log_loss is not None else float("inf")))
-        if method in self._best and rank <= self._best[method]:
-            return False
-        self._best[method] = rank
-        return True
-
     def _request_work(self, proposal: Proposal, fitted: Predictor) -> float:
         """Work of one more request, the fixed prefix cached."""
         if not isinstance(fitted, AdaptedModel):
@@ -283,30 +295,28 @@ class Worker:
         shots = len(fitted.prompt.demonstrations)
         return (self.forecaster.prediction(rows + 1, shots) - self.forecaster.prediction(1, shots)) / rows
 
-    def _report(
-        self, proposal: Proposal, trial: MeteredTrial, checked: Checked, epoch: float | None, before: Event
-    ) -> None:
+    def _report(self, attempt: Attempt, checked: Checked, epoch: float | None) -> None:
         self._write(
             "reported",
-            proposal,
+            attempt.proposal,
             step=checked.step,
             epoch=epoch,
             value=checked.verdict.value,
             log_loss=checked.verdict.log_loss,
-            work=trial.work + (before.get("work") or 0.0),
+            work=attempt.work,
             seconds=round(checked.evaluation.seconds, 3) if checked.evaluation else None,
-            best=trial.best is checked,
+            best=attempt.trial.best is checked,
         )
 
-    def _show(self, proposal: Proposal, trial: MeteredTrial, step: int, steps: int) -> None:
-        best = trial.best.verdict.value if trial.best else None
+    def _show(self, attempt: Attempt, step: int, steps: int) -> None:
+        best = attempt.trial.best
         self.journal.tell(
             {
                 "event": "progress",
-                "trial": proposal.trial,
+                "trial": attempt.proposal.trial,
                 "step": step,
                 "steps": steps,
-                "value": best,
+                "value": best.verdict.value if best else None,
                 "used_seconds": self.journal.elapsed,
                 "budget_seconds": self.budget_seconds,
                 "used_share": self.journal.elapsed / self.budget_seconds if self.budget_seconds else None,
@@ -332,20 +342,21 @@ class Worker:
 
     def _work_done(self) -> float:
         """Work counted so far in all trials, the running one included."""
-        done = {
-            trial: max((event.get("work") or 0.0 for event in events), default=0.0)
-            for trial, events in self._recorded.items()
-        }
+        done = {trial: self._work_recorded(trial) for trial in self._recorded}
         if self._current is not None:
-            name, trial, before = self._current
-            done[name] = max(done.get(name, 0.0), before + trial.work)
+            name = self._current.proposal.trial
+            done[name] = max(done.get(name, 0.0), self._current.work)
         return sum(done.values())
 
-    def _write_start(self, proposal: Proposal, *, continued: bool) -> None:
+    def _work_recorded(self, trial: str) -> float:
+        return max(map(_work, self._recorded.get(trial, [])), default=0.0)
+
+    def _write_start(self, attempt: Attempt) -> None:
+        proposal = attempt.proposal
         work = proposal.forecast_work
         seconds = round(self.forecaster.seconds(work), 1) if self.forecaster.rates else None
         self._write(
-            "continued" if continued else "started",
+            "continued" if attempt.rung else "started",
             proposal,
             number=len(self._recorded),
             method=proposal.method.name,
@@ -361,9 +372,12 @@ class Worker:
         )
 
     def _write(self, event: str, proposal: Proposal, **fields: Any) -> None:
-        if event == "out_of_budget":
-            fields = {"method": proposal.method.name, "model": self.model_name, **fields}
         self._record(proposal.trial, self.journal.write(event, proposal.trial, **fields))
 
     def _record(self, trial: str, event: Event) -> None:
         self._recorded.setdefault(trial, []).append(event)
+
+
+def _work(event: Event) -> float:
+    """Work that an event tells of; 0 for one that tells of none."""
+    return event.get("work") or 0.0

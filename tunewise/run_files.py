@@ -1,8 +1,8 @@
-"""Reading the files of a run folder without trusting them.
+"""Reading the files of a run folder without trusting them: JSON, JSON Lines and tables.
 
-A run folder may be old, moved, half written or not ours. Every value that reaches the page passes through
-`Fields`, which names the file and the key when a value has the wrong type; so a damaged folder gives one
-clear `CandidateError` and never a traceback or a page with a wrong number.
+A run folder may be old, moved, half written or not ours. What is read comes as `Fields`, which name the file, the
+line and the key when a value has the wrong type; so a damaged folder gives one clear `CandidateError` that says
+what to do, and never a traceback or a wrong number.
 
 >>> Fields("run.json", {"seed": 3, "margin": "two"}).number("seed")
 3.0
@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.errors import CandidateError
-from tunewise.study.journal import NOT_AGAIN, TEST_AGAIN
 
+NOT_AGAIN = "It cannot be made again: restore it from a copy, or compare again with a new --out."
+"""What to do about a record that follows from no other file of the run."""
+TEST_AGAIN = "Restore it from a copy, or delete it: `tunewise resume` then has the candidate answer again."
+"""What to do about the stored answers of a candidate to the test rows."""
 DERIVED = ("leaderboard.csv", "recommendation.json")
 """Files that follow from others."""
 
@@ -133,24 +136,21 @@ class Fields:
 
 def read_json(path: Path) -> Fields | None:
     """The JSON object in `path`, or None when there is no such file; raises CandidateError when it is damaged."""
-    text = _text(path)
-    return None if text is None else _parse(text, path.name)
+    content = _content(path)
+    return None if content is None else _parsed(content, _named(path))
 
 
-def read_lines(path: Path, torn_end: bool = False) -> Iterator[Fields]:
-    """The objects of a JSONL file, nothing when there is no such file.
+def read_lines(path: Path, *, torn_end: bool = False) -> Iterator[Fields]:
+    """The objects of a JSONL file, nothing when there is no such file; raises CandidateError for a damaged line.
 
     With `torn_end`, a broken last line without a line end is dropped: it is what an interrupted write leaves.
     """
-    text = _text(path)
-    if text is None:
-        return
-    lines = text.split("\n")
+    lines = (_content(path) or b"").split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            yield _parse(line, f"{_named(path)}, line {number}")
+            yield _parsed(line, f"{_named(path)}, line {number}")
         except CandidateError:
             if torn_end and number == len(lines):
                 return
@@ -159,9 +159,10 @@ def read_lines(path: Path, torn_end: bool = False) -> Iterator[Fields]:
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[Fields] | None:
     """The rows of a CSV file that must have `columns`, or None when there is no such file."""
-    text = _text(path)
-    if text is None:
+    content = _content(path)
+    if content is None:
         return None
+    text = _decoded(content, path.name)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = list(reader)
@@ -185,24 +186,31 @@ def _named(path: Path) -> str:
     return f"predictions/{path.name}" if path.parent.name == "predictions" else path.name
 
 
-def _text(path: Path) -> str | None:
+def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes()
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError as error:
-        raise CandidateError(f"{_named(path)}: not UTF-8 at byte {error.start}. {mending(_named(path))}") from None
     except OSError as error:
         raise CandidateError(
             f"{_named(path)}: cannot be read ({error.strerror}). Check the folder's permissions."
         ) from None
 
 
-def _parse(text: str, where: str) -> Fields:
+def _decoded(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CandidateError(f"{where}: not UTF-8 at byte {error.start}. {mending(where)}") from None
+
+
+def _parsed(content: bytes, where: str) -> Fields:
+    text = _decoded(content, where)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CandidateError(f"{where}: not JSON ({error}). {mending(where)}") from None
     if not isinstance(value, dict):
-        raise CandidateError(f"{where}: found {type(value).__name__}, expected a JSON object. {mending(where)}")
+        found = text.strip()[:60]
+        raise CandidateError(f"{where}: found {found!r}, expected a JSON object. {mending(where)}")
     return Fields(where, value)
