@@ -103,7 +103,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of attending over a tree, with every shared token made a node of its own."""
     monkeypatch.setattr("tunewise.engine.tree.LEAST_SAVED", 1)
     if request.param == "mask":
-        monkeypatch.setattr("tunewise.engine.attention._has_parts", lambda query: False)
+        monkeypatch.setattr("tunewise.engine.products.has_parts", lambda joined: False)
     return str(request.param)
 
 

@@ -42,16 +42,24 @@ class Weights:
         return sum(tensor.numel() for tensor in self.tensors.values())
 
 
-class AdaptableLinear(nn.Linear):
-    """A linear layer with an empty place beside it for a low-rank update (Hu et al. 2021).
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """An update of a linear layer: `scale * (x A^T) B^T` (Hu et al. 2021)."""
 
-    `y = x W^T + b + scale * (x A^T) B^T`, with A [r, in] and B [out, r]; without an update it is the layer it
-    replaces, sharing its tensors and its name in the state dict.
+    a: Tensor
+    """[rank, in]"""
+    b: Tensor
+    """[out, rank]"""
+    scale: float
+
+
+class AdaptableLinear(nn.Linear):
+    """A linear layer with an empty place beside it for a low-rank update.
+
+    Without an update it is the layer it replaces, sharing its tensors and its name in the state dict.
     """
 
-    lora_a: Tensor | None = None
-    lora_b: Tensor | None = None
-    scale: float = 1.0
+    update: LowRank | None = None
 
     @classmethod
     def around(cls, linear: nn.Linear) -> AdaptableLinear:
@@ -64,14 +72,15 @@ class AdaptableLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer, and the update where there is one."""
-        if self.lora_a is None or self.lora_b is None:
+        update = self.update
+        if update is None:
             return nn.functional.linear(input, self.weight, self.bias)
         if self.weight.requires_grad:  # a gradient for the layer itself too: left to autograd
             output = nn.functional.linear(input, self.weight, self.bias)
-            low = nn.functional.linear(input, self.lora_a) * self.scale
-            return output + nn.functional.linear(low, self.lora_b)
+            low = nn.functional.linear(input, update.a) * update.scale
+            return output + nn.functional.linear(low, update.b)
         updated: Tensor = _Updated.apply(  # type: ignore[no-untyped-call]
-            input, self.weight, self.bias, self.lora_a, self.lora_b, self.scale
+            input, self.weight, self.bias, update.a, update.b, update.scale
         )
         return updated
 
@@ -153,15 +162,14 @@ def _lora_attached(network: nn.Module, weights: Weights) -> Iterator[None]:
                 continue
             layer = network.get_submodule(name)
             assert isinstance(layer, AdaptableLinear)
-            layer.lora_a = a.to(layer.weight.device, layer.weight.dtype)
             b = weights.tensors[f"{name}.lora_B"]
-            layer.lora_b = b.to(layer.weight.device, layer.weight.dtype)
-            layer.scale = scale
+            place = layer.weight
+            layer.update = LowRank(a.to(place.device, place.dtype), b.to(place.device, place.dtype), scale)
             layers.append(layer)
         yield
     finally:
         for layer in layers:
-            layer.lora_a = layer.lora_b = None
+            layer.update = None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunewise.engine.forward import Pass, lay_out, passes, project, rows_of, run
+from tunewise.engine.forward import Pass, lay_out, passes, rows_of, run, token_logprobs
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.scoring import BATCH_TOKENS
 from tunewise.engine.tree import Row, common_prefix, grow
@@ -96,9 +96,7 @@ def _read(model: LanguageModel, pairs: Pairs, rows: Sequence[Row], laid: Pass, k
         places.extend(laid.place(row, rows[row].shareable + index) for index in range(len(answer)))
         targets.extend(answer)
         owners.extend([row] * len(answer))
-    hidden = run(model, laid.ids, laid.layout)
-    logits = project(model, hidden[torch.tensor(places, device=model.device)])
-    wanted = torch.tensor(targets, device=model.device)
-    losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+    hidden = run(model, laid.ids, laid.layout, places)
+    logprobs = token_logprobs(model, hidden, torch.tensor(targets, device=model.device))
     model.count(kind, tokens=len(laid.ids), products=laid.layout.products, projected=len(targets))
-    return -losses, torch.tensor(owners, device=model.device)
+    return logprobs, torch.tensor(owners, device=model.device)

@@ -2,29 +2,52 @@
 
 A pass holds nodes one after the other, each before what continues it. A token attends to its own node up to
 itself, to all of the nodes above, and to what was encoded earlier. Nodes below one lie next to each other, so each
-of these is one plain product without a mask; their results are merged by their normalisers, which is exact
-(Milakov & Gimelshein 2018; Dao et al. 2022). The backward pass of a part needs only the merged output and
-normaliser, so each part's gradient is exact on its own too.
+of these is one plain product without a mask, and their results are merged by their normalisers (`products`).
 
 Where that cannot be (a sliding window that is shorter than a row, a GPU), the same tree is written as a mask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from tunewise.engine import products
+from tunewise.engine.products import Heads
+
 NAME = "tunewise"
 UNKNOWN = ("softcap", "s_aux", "position_bias")
 """What some models add to attention, and a layout does not: capped scores, sinks, learned biases."""
-ROOM = 32
-"""Tokens that storage grows by at a time."""
-KeysValues = tuple[Tensor, Tensor]
-"""Of one layer, each [1, key heads, tokens, head size]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """Keys and values of tokens that were encoded before."""
+
+    layers: tuple[Tensor, ...] = ()
+    """Of each layer, [tokens, keys and values, head size]."""
+
+    @property
+    def length(self) -> int:
+        """How many tokens they are of."""
+        return len(self.layers[0]) if self.layers else 0
+
+    def of(self, layer: int) -> Tensor | None:
+        """Keys and values of one layer, if there are any."""
+        return self.layers[layer] if self.layers else None
+
+    def then(self, layers: Sequence[Tensor]) -> Prefix:
+        """These, and what was encoded after them."""
+        if not self.layers:
+            return Prefix(tuple(layers))
+        return Prefix(tuple(torch.cat(pair) for pair in zip(self.layers, layers, strict=True)))
+
+
+NOTHING = Prefix()
 
 
 class Group:
@@ -39,15 +62,6 @@ class Group:
             seen: which keys each query sees, bool [nodes, width, width]; None where that is all up to itself.
         """
         self.places, self.real, self.seen = places, real, seen
-        self.nodes, self.width = places.shape
-        # Worked out once: every layer asks for them, forward and backward.
-        self._flat = places.flatten()
-        self._whole = bool(real.all())
-        self._kept = real.flatten().nonzero()[:, 0]
-        self._spots = self._flat[self._kept]
-        alone = self.nodes == 1 and self._whole
-        first = int(self._flat[0])
-        self._span = slice(first, first + self.width) if alone and seen is None else None
         self._mask: Tensor | None = None
 
     @property
@@ -58,28 +72,8 @@ class Group:
     def mask(self, dtype: torch.dtype) -> Tensor | None:
         """What it sees as an additive mask [nodes, 1, width, width]; None where it is causal."""
         if self.seen is not None and (self._mask is None or self._mask.dtype != dtype):
-            self._mask = _additive(self.seen, dtype)[:, None]
+            self._mask = products.additive(self.seen, dtype)[:, None]
         return self._mask
-
-    def gather(self, heads: Tensor) -> Tensor:
-        """[heads, tokens, …] as [nodes, heads, width, …]."""
-        if self._span is not None:
-            return heads[None, :, self._span]
-        side_by_side: Tensor = heads.index_select(1, self._flat).unflatten(1, (self.nodes, self.width))
-        return side_by_side.transpose(0, 1)
-
-    def gather_tokens(self, heads: Tensor) -> Tensor:
-        """As `gather`, with zeros for padding."""
-        gathered = self.gather(heads)
-        return gathered if self._whole else gathered * self.real[:, None, :, None]
-
-    def scatter(self, whole: Tensor, part: Tensor) -> None:
-        """Write [nodes, heads, width, …] to its places in [heads, tokens, …], padding left out."""
-        if self._span is not None:
-            whole[:, self._span] = part[0]
-            return
-        flat = part.transpose(0, 1).flatten(1, 2)
-        whole.index_copy_(1, self._spots, flat if self._whole else flat.index_select(1, self._kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +82,39 @@ class Link:
 
     queries: slice
     keys: slice
+
+
+class Seating:
+    """Where the tokens of a pass stand when its groups lie one after the other, each with its padding."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._shapes = [group.places.shape for group in groups]
+        self._sizes = [group.places.numel() for group in groups]
+        self._places = torch.cat([group.places.flatten() for group in groups])
+        real = torch.cat([group.real.flatten() for group in groups])
+        kept = real.nonzero()[:, 0]
+        self._seats = torch.empty_like(kept)
+        self._seats[self._places[kept]] = kept
+        self._same = torch.equal(self._places, torch.arange(len(self._places), device=self._places.device))
+        self._real = None if len(kept) == len(real) else real
+
+    def seat(self, tokens: Tensor) -> Tensor:
+        """[tokens, …] as [seats, …]; padding repeats a token."""
+        return tokens if self._same else tokens.index_select(0, self._places)
+
+    def seat_once(self, tokens: Tensor) -> Tensor:
+        """As `seat`, with zeros for padding."""
+        seated = self.seat(tokens)
+        return seated if self._real is None else seated * self._real[:, None, None]
+
+    def tokens(self, seated: Tensor) -> Tensor:
+        """[seats, …] as [tokens, …], padding left out."""
+        return seated if self._same else seated.index_select(0, self._seats)
+
+    def groups(self, seated: Tensor) -> list[Tensor]:
+        """Views of [seats, …] by group, each [nodes, width, …]."""
+        parts = seated.split(self._sizes)
+        return [part.unflatten(0, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
 
 @dataclass(eq=False)
@@ -100,163 +127,177 @@ class Layout:
     """One more than the last position."""
     groups: list[Group]
     links: list[Link]
-    earlier: Sequence[KeysValues] = ()
-    """Keys and values, by layer, that every token sees."""
-    kept: dict[int, KeysValues] | None = None
+    earlier: Prefix = NOTHING
+    """What every token sees."""
+    kept: dict[int, Tensor] | None = None
     """Filled with the keys and values of this pass by layer, where somebody wants them."""
-    calls: int = 0
-    """How often a layer has asked: what tells whether a network hands the layout on."""
-    _mask: dict[int | None, Tensor] = field(default_factory=dict)
+    asked: dict[int, tuple[float, int | None]] = field(default_factory=dict)
+    """Scale and window that each layer asked for: what tells whether a network hands the layout on."""
 
-    @property
-    def before(self) -> int:
-        """Tokens that were encoded before the pass."""
-        return self.earlier[0][0].shape[2] if self.earlier else 0
+    def __post_init__(self) -> None:
+        self.seating = Seating(self.groups)
+        self._mask: dict[int | None, Tensor] = {}
 
     @property
     def products(self) -> int:
         """Query-key pairs that are multiplied."""
-        own = sum(group.nodes * group.width**2 for group in self.groups)
+        own = sum(nodes * width**2 for nodes, width in (group.places.shape for group in self.groups))
         above = sum(_length(link.queries) * _length(link.keys) for link in self.links)
-        return own + above + self.before * len(self.positions)
+        return own + above + self.earlier.length * len(self.positions)
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
-    ) -> Tensor:
-        """Attention of one layer, [1, heads, tokens, head size]; a `window` is given where it limits anything."""
+    def attend(self, layer: int, joined: Tensor, heads: Heads, scale: float, window: int | None) -> Tensor:
+        """Attention of one layer.
+
+        Args:
+            layer: its number.
+            joined: queries, keys and values, [tokens, all heads, head size], in `products.computed_in`.
+            heads: how many are which.
+            scale: of the products.
+            window: how many tokens back this layer sees, where it is limited.
+
+        Returns:
+            [tokens, heads of the queries, head size].
+        """
+        self.asked[layer] = (scale, window)
         if self.kept is not None:
-            self.kept[layer] = (key, value)
-        earlier = self.earlier[layer] if self.earlier else None
-        if window is None and _has_parts(query):
-            output: Tensor = _TreeAttention.apply(query, key, value, self, earlier, scale)  # type: ignore[no-untyped-call]
+            self.kept[layer] = heads.keys_values(joined).contiguous()
+        earlier = self.earlier.of(layer)
+        if limiting(window, self.reach) is None and products.has_parts(joined):
+            output: Tensor = _TreeAttention.apply(joined, self, earlier, heads, scale)  # type: ignore[no-untyped-call]
             return output
+        q, k, v = heads.split(joined[None])
         if earlier is not None:
-            key, value = torch.cat([earlier[0], key], dim=2), torch.cat([earlier[1], value], dim=2)
-        return _masked(query, key, value, self.mask(window, query.dtype), scale)
+            k, v = (torch.cat(pair, dim=2) for pair in zip(_keys_values(earlier, heads), (k, v), strict=True))
+        return products.masked(q, k, v, self.mask(limiting(window, self.reach), q.dtype), scale)[0].transpose(0, 1)
 
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
         """The same as one additive mask, [1, 1, tokens, earlier + tokens]; a window is the last tokens seen."""
         if window not in self._mask:
             seen = self._seen()
             if window is not None:
-                every = torch.cat([torch.arange(self.before, device=seen.device), self.positions])
+                before = torch.arange(self.earlier.length, device=seen.device)
+                every = torch.cat([before, self.positions])
                 seen &= self.positions[:, None] - every[None] < window
-            self._mask[window] = _additive(seen, dtype)[None, None]
+            self._mask[window] = products.additive(seen, dtype)[None, None]
         return self._mask[window]
 
     def _seen(self) -> Tensor:
-        before, count = self.before, len(self.positions)
+        before, count = self.earlier.length, len(self.positions)
         seen = torch.zeros(count, before + count, dtype=torch.bool, device=self.positions.device)
         seen[:, :before] = True
         for link in self.links:
             seen[link.queries, before + link.keys.start : before + link.keys.stop] = True
         for group in self.groups:
-            own = group.seen if group.seen is not None else _causal(group.width, seen.device)[None]
+            nodes, width = group.places.shape
+            own = group.seen if group.seen is not None else _causal(width, seen.device)[None]
             own = own & group.real[:, :, None] & group.real[:, None, :]
-            node, query, key = own.expand(group.nodes, -1, -1).nonzero(as_tuple=True)
+            node, query, key = own.expand(nodes, -1, -1).nonzero(as_tuple=True)
             seen[group.places[node, query], before + group.places[node, key]] = True
         return seen
 
 
-@dataclass(eq=False)
-class Slots:
-    """Rows that are written side by side, one token of each in a pass, after what was encoded for all of them."""
-
-    earlier: Sequence[KeysValues] = ()
-    """Keys and values, by layer, that all rows see."""
-    positions: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    """Of each row's token in this pass, [rows]."""
-    reach: int = 0
-    calls: int = 0
-    _keys: list[Tensor] = field(default_factory=list)
-    """By layer, [rows, key heads, room, head size]."""
-    _values: list[Tensor] = field(default_factory=list)
-    _lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    """Tokens of its own that each row has, [rows]."""
-    _seen: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.bool))
-    """Which of its own keys each row sees, [rows, longest]."""
+class AttendsBy(Protocol):
+    """What a layer asks for its attention: `Layout`, or `slots.Slots`."""
 
     @property
-    def before(self) -> int:
-        """Tokens that all rows share."""
-        return self.earlier[0][0].shape[2] if self.earlier else 0
+    def positions(self) -> Tensor:
+        """Of each token of the pass, [tokens]."""
 
-    @property
-    def products(self) -> int:
-        """Query-key pairs that a pass multiplies."""
-        return self._seen.numel() + self.before * len(self._lengths)
+    def attend(self, layer: int, joined: Tensor, heads: Heads, scale: float, window: int | None) -> Tensor:
+        """See `Layout.attend`."""
 
-    def add(self, kept: Mapping[int, KeysValues], paths: Sequence[Sequence[int]]) -> None:
-        """Add rows, whose tokens stand at `paths` in the pass that `kept` is of."""
-        device = kept[0][0].device
-        longest = max(map(len, paths))
-        places = torch.tensor([[*path, *[0] * (longest - len(path))] for path in paths], device=device)
-        counts = torch.tensor([len(path) for path in paths], device=device)
-        self._lengths = torch.cat([self._lengths.to(device), counts])
-        for which, stored in enumerate((self._keys, self._values)):
-            for layer in sorted(kept):
-                new = kept[layer][which][0][:, places].transpose(0, 1)
-                if layer < len(stored):
-                    room = max(longest, stored[layer].shape[2])
-                    stored[layer] = torch.cat([_widened(stored[layer], room), _widened(new, room)])
-                else:
-                    stored.append(new.contiguous())
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these."""
-        places = torch.tensor(rows, dtype=torch.long, device=self._lengths.device)
-        self._lengths = self._lengths[places]
-        self._keys = [keys[places] for keys in self._keys]
-        self._values = [values[places] for values in self._values]
+def limiting(window: int | None, reach: int) -> int | None:
+    """`window` where it is shorter than what comes before some token."""
+    return window if window is not None and window < reach else None
 
-    def begin(self) -> None:
-        """Prepare for a pass: where the new tokens go, and what they see."""
-        longest = int(self._lengths.max()) + 1
-        if longest > self._keys[0].shape[2]:
-            self._keys = [_widened(keys, longest + ROOM) for keys in self._keys]
-            self._values = [_widened(values, longest + ROOM) for values in self._values]
-        self.positions = self._lengths + self.before
-        self.reach = self.before + longest
-        self._seen = torch.arange(longest, device=self.positions.device)[None] <= self._lengths[:, None]
 
-    def end(self) -> None:
-        """The tokens of the pass now belong to their rows."""
-        self._lengths = self._lengths + 1
+class _TreeAttention(torch.autograd.Function):
+    """The merged parts, and their gradients."""
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+    @staticmethod
+    def forward(
+        ctx: Any, joined: Tensor, layout: Layout, earlier: Tensor | None, heads: Heads, scale: float
     ) -> Tensor:
-        """Attention of one layer, [1, heads, rows, head size]; the new keys and values are stored."""
-        rows = torch.arange(len(self._lengths), device=query.device)
-        for stored, new in ((self._keys[layer], key), (self._values[layer], value)):
-            stored[rows, :, self._lengths] = new[0].transpose(0, 1)
-        longest = self._seen.shape[1]
-        keys, values = self._keys[layer][:, :, :longest], self._values[layer][:, :, :longest]
-        q = query[0].unflatten(0, (key.shape[1], -1)).permute(2, 0, 1, 3)  # rows, key heads, their heads, size
-        if window is None and _has_parts(query):
-            return self._merged(layer, q, keys, values, scale)
-        seen = self._seen
-        if self.earlier:
-            shared = [tensor.expand(len(rows), -1, -1, -1) for tensor in self.earlier[layer]]
-            keys, values = torch.cat([shared[0], keys], dim=2), torch.cat([shared[1], values], dim=2)
-            seen = torch.cat([seen.new_ones(len(rows), self.before), seen], dim=1)
-        if window is not None:
-            places = torch.arange(seen.shape[1], device=seen.device)
-            seen = seen & (self.positions[:, None] - places[None] < window)
-        output = _masked(q, keys, values, _additive(seen, q.dtype)[:, None, None], scale)
-        return output.permute(1, 2, 0, 3).flatten(0, 1)[None]
+        seating = layout.seating
+        outputs, normalisers = [], []
+        for group, own in zip(layout.groups, seating.groups(seating.seat(joined)), strict=True):
+            part, weight = products.product(
+                *heads.split(own), scale, group.mask(joined.dtype), causal=group.causal
+            )
+            outputs.append(part.transpose(1, 2).flatten(0, 1))
+            normalisers.append(weight.transpose(1, 2).flatten(0, 1))
+        output, normaliser = (seating.tokens(torch.cat(parts)) for parts in (outputs, normalisers))
+        q, k, v = heads.split(joined[None])
+        for link in layout.links:
+            at, keys = link.queries, link.keys
+            _see(output[at], normaliser[at], q[:, :, at], (k[:, :, keys], v[:, :, keys]), scale)
+        if earlier is not None:
+            _see(output, normaliser, q, _keys_values(earlier, heads), scale)
+        ctx.save_for_backward(joined, output, normaliser)
+        ctx.layout, ctx.heads, ctx.scale = layout, heads, scale
+        return output
 
-    def _merged(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        mask = _additive(self._seen, q.dtype)[:, None, None].expand(-1, 1, q.shape[2], -1)
-        part, weight = _product(q, keys, values, scale, mask, causal=False)
-        # Heads first, as where all rows are folded into one product.
-        output = part.permute(1, 2, 0, 3).flatten(0, 1).to(torch.promote_types(q.dtype, torch.float32))
-        normaliser = weight.permute(1, 2, 0).flatten(0, 1).contiguous()
-        if self.earlier:
-            k, v = (tensor[0] for tensor in self.earlier[layer])
-            heads = q.permute(1, 2, 0, 3).flatten(0, 1)
-            _merge(output, normaliser, slice(0, heads.shape[1]), heads, k, v, scale)
-        return output[None].to(q.dtype)
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        joined, output, normaliser = ctx.saved_tensors
+        layout, heads, scale = ctx.layout, ctx.heads, ctx.scale
+        if layout.earlier.layers:
+            raise NotImplementedError("keys of an earlier pass take no gradient; put its tokens into this one.")
+        seating, grad = layout.seating, grads[0]
+        seated = seating.seat(joined)
+        back = torch.empty_like(seated)
+        each = zip(
+            layout.groups,
+            seating.groups(seated),
+            seating.groups(back),
+            seating.groups(seating.seat_once(grad)),
+            seating.groups(seating.seat(output)),
+            seating.groups(seating.seat(normaliser)),
+            strict=True,
+        )
+        for group, own, own_back, *from_above in each:
+            part_grad, part_output, part_normaliser = (tensor.transpose(1, 2) for tensor in from_above)
+            gradients = products.product_backward(
+                part_grad,
+                heads.split(own),
+                part_output,
+                part_normaliser,
+                scale,
+                group.mask(joined.dtype),
+                causal=group.causal,
+            )
+            for place, gradient in zip(heads.split(own_back), gradients, strict=True):
+                place.copy_(gradient)
+        result = seating.tokens(back)
+        q, k, v = heads.split(joined[None])
+        to_q, to_k, to_v = heads.split(result[None])
+        grad, output, normaliser = (tensor[None].transpose(1, 2) for tensor in (grad, output, normaliser))
+        for link in layout.links:
+            at, keys = link.queries, link.keys
+            gradients = products.product_backward(
+                grad[:, :, at],
+                (q[:, :, at], k[:, :, keys], v[:, :, keys]),
+                output[:, :, at],
+                normaliser[:, :, at],
+                scale,
+            )
+            places = (to_q[:, :, at], to_k[:, :, keys], to_v[:, :, keys])
+            for place, gradient in zip(places, gradients, strict=True):
+                place += gradient
+        return result, None, None, None, None
+
+
+def _see(output: Tensor, normaliser: Tensor, q: Tensor, read: Sequence[Tensor], scale: float) -> None:
+    """Merge into [tokens, heads, size] what queries [1, heads, tokens, size] see in keys and values."""
+    part, weight = products.product(q, read[0], read[1], scale)
+    products.merge(output, normaliser, part[0].transpose(0, 1), weight[0].transpose(0, 1))
+
+
+def _keys_values(stored: Tensor, heads: Heads) -> Sequence[Tensor]:
+    """[tokens, keys and values, size] as keys and values, each [1, key heads, tokens, size]."""
+    key, value = stored[None].transpose(1, 2).split(heads.key, dim=1)
+    return key, value
 
 
 def register() -> None:
@@ -275,7 +316,7 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    layout: Layout | Slots | None = None,
+    layout: AttendsBy | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **others: Any,
@@ -305,173 +346,15 @@ def attend(
         return output, weights
     if any(others.get(name) is not None for name in UNKNOWN):
         raise ValueError(f"{type(module).__name__} wants {', '.join(UNKNOWN)}; a layout has none of them.")
-    layout.calls += 1
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    window = sliding_window if sliding_window is not None and sliding_window < layout.reach else None
-    return layout.attend(module.layer_idx, query, key, value, scale, window).transpose(1, 2), None
-
-
-def _has_parts(query: Tensor) -> bool:
-    """Whether this device has a product that gives its normaliser, with its own backward."""
-    return query.device.type == "cpu"
-
-
-class _TreeAttention(torch.autograd.Function):
-    """The merged parts, and their gradients. Computed in float32 at least: for short rows it is also faster."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        layout: Layout,
-        earlier: KeysValues | None,
-        scale: float,
-    ) -> Tensor:
-        dtype = torch.promote_types(query.dtype, torch.float32)
-        q, k, v = query[0].to(dtype), key[0].to(dtype), value[0].to(dtype)
-        output, normaliser = torch.empty_like(q), torch.empty(q.shape[:2], dtype=dtype)
-        for group in layout.groups:
-            keys, values = (_widest(group.gather(tensor), q.shape[0]) for tensor in (k, v))
-            part, weight = _product(group.gather(q), keys, values, scale, group.mask(dtype), causal=group.causal)
-            group.scatter(output, part)
-            group.scatter(normaliser, weight)
-        for link in layout.links:
-            _merge(output, normaliser, link.queries, q, k[:, link.keys], v[:, link.keys], scale)
-        if earlier is not None:
-            everywhere = slice(0, q.shape[1])
-            _merge(output, normaliser, everywhere, q, earlier[0][0].to(dtype), earlier[1][0].to(dtype), scale)
-        ctx.save_for_backward(query, key, value, output, normaliser)
-        ctx.layout, ctx.scale = layout, scale
-        return output[None].to(query.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        query, key, value, output, normaliser = ctx.saved_tensors
-        layout, scale = ctx.layout, ctx.scale
-        if layout.earlier:
-            raise NotImplementedError("keys of an earlier pass take no gradient; put its tokens into this one.")
-        dtype = output.dtype
-        q, k, v = query[0].to(dtype), key[0].to(dtype), value[0].to(dtype)
-        grad = grads[0][0].to(dtype)
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for group in layout.groups:
-            _own_gradients(group, grad, (q, k, v), (dq, dk, dv), output, normaliser, scale)
-        for link in layout.links:
-            at, keys = link.queries, link.keys
-            folded = (_folded(tensor[:, at], k.shape[0]) for tensor in (grad, q, output))
-            part_grad, part_q, part_output = folded
-            gq, gk, gv = _product_backward(
-                part_grad,
-                part_q,
-                k[None, :, keys],
-                v[None, :, keys],
-                part_output,
-                normaliser[:, at].reshape(1, k.shape[0], -1),
-                scale,
-                None,
-                causal=False,
-            )
-            dq[:, at] += gq.reshape(q.shape[0], -1, q.shape[2])
-            dk[:, keys] += gk[0]
-            dv[:, keys] += gv[0]
-        gradients = (dq[None].to(query.dtype), dk[None].to(key.dtype), dv[None].to(value.dtype))
-        return (*gradients, None, None, None)
-
-
-def _own_gradients(
-    group: Group,
-    grad: Tensor,
-    inputs: tuple[Tensor, Tensor, Tensor],
-    gradients: tuple[Tensor, Tensor, Tensor],
-    output: Tensor,
-    normaliser: Tensor,
-    scale: float,
-) -> None:
-    q, k, v = (group.gather(tensor) for tensor in inputs)
-    parts = _product_backward(
-        group.gather_tokens(grad),
-        q,
-        _widest(k, q.shape[1]),
-        _widest(v, q.shape[1]),
-        group.gather(output),
-        group.gather(normaliser),
-        scale,
-        group.mask(q.dtype),
-        causal=group.causal,
+    joined = torch.cat([query, key, value], dim=1)[0].transpose(0, 1)
+    output = layout.attend(
+        module.layer_idx,
+        joined.to(products.computed_in(joined)),
+        Heads(query.shape[1], key.shape[1]),
+        scaling if scaling is not None else query.shape[-1] ** -0.5,
+        sliding_window,
     )
-    for whole, part in zip(gradients, parts, strict=True):
-        heads = whole.shape[0]
-        group.scatter(whole, part if part.shape[1] == heads else part.unflatten(1, (heads, -1)).sum(dim=2))
-
-
-def _widest(heads: Tensor, count: int) -> Tensor:
-    """[nodes, key heads, width, size] with each key head repeated for its query heads."""
-    repeat = count // heads.shape[1]
-    return heads if repeat == 1 else heads.repeat_interleave(repeat, dim=1)
-
-
-def _merge(output: Tensor, normaliser: Tensor, at: slice, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
-    """Add what the queries `at` see in `k` and `v` [key heads, keys, head size]."""
-    part, weight = _product(_folded(q[:, at], k.shape[0]), k[None], v[None], scale, None, causal=False)
-    before = normaliser[:, at]
-    weight = weight.reshape(before.shape)
-    both = torch.logaddexp(before, weight)
-    output[:, at] *= (before - both).exp_()[:, :, None]
-    output[:, at] += part.reshape(q.shape[0], -1, q.shape[2]) * (weight - both).exp_()[:, :, None]
-    normaliser[:, at] = both
-
-
-def _folded(heads: Tensor, key_heads: int) -> Tensor:
-    """[heads, tokens, size] as [1, key heads, all queries of a key head, size]: no key is repeated."""
-    return heads.reshape(1, key_heads, -1, heads.shape[-1])
-
-
-def _product(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None, *, causal: bool
-) -> tuple[Tensor, Tensor]:
-    """Attention [rows, heads, queries, size], and the logarithm of its normaliser [rows, heads, queries]."""
-    output, normaliser = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q, k, v, 0.0, causal, attn_mask=mask, scale=scale
-    )
-    return output, normaliser
-
-
-def _product_backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    output: Tensor,
-    normaliser: Tensor,
-    scale: float,
-    mask: Tensor | None,
-    *,
-    causal: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        grad, q, k, v, output, normaliser, 0.0, causal, attn_mask=mask, scale=scale
-    )
-    return gradients
-
-
-def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """Attention under an additive mask, as [rows, heads, queries, size]."""
-    repeat = q.shape[1] // k.shape[1]
-    if repeat > 1:
-        k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-
-
-def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    zeros = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-    return zeros.masked_fill_(~seen, torch.finfo(dtype).min)
-
-
-def _widened(stored: Tensor, room: int) -> Tensor:
-    """[rows, key heads, tokens, size] with space for `room` tokens."""
-    return torch.nn.functional.pad(stored, (0, 0, 0, room - stored.shape[2]))
+    return output[None].to(query.dtype), None
 
 
 def _causal(width: int, device: torch.device) -> Tensor:

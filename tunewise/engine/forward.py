@@ -12,30 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tunewise.engine.attention import Group, KeysValues, Layout, Link, Slots
+from tunewise.engine.attention import NOTHING, AttendsBy, Group, Layout, Link, Prefix
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.tree import Node, Row, grow
-
-
-@dataclass(frozen=True, eq=False)
-class Prefix:
-    """Keys and values of tokens that were encoded before, one pair a layer."""
-
-    layers: tuple[KeysValues, ...] = ()
-
-    @property
-    def length(self) -> int:
-        """How many tokens they are of."""
-        return self.layers[0][0].shape[2] if self.layers else 0
-
-    def then(self, layers: Sequence[KeysValues]) -> Prefix:
-        """These, and what was encoded after them."""
-        if not self.layers:
-            return Prefix(tuple(layers))
-        pairs = zip(self.layers, layers, strict=True)
-        return Prefix(tuple((torch.cat([a, c], dim=2), torch.cat([b, d], dim=2)) for (a, b), (c, d) in pairs))
 
 
 @dataclass(frozen=True)
@@ -49,9 +30,11 @@ class Ending:
     """Bool [tokens, tokens]: which of them each one sees, itself included."""
 
 
+PROJECTED_AT_ONCE = 256
+"""Positions whose logits are held at once."""
 SHORT = 5
 """Nodes of up to 2^SHORT tokens stand side by side."""
-NOTHING, NO_ENDING = Prefix(), Ending()
+NO_ENDING = Ending()
 
 
 @dataclass(eq=False)
@@ -102,7 +85,7 @@ def passes(model: LanguageModel, rows: Sequence[Row], budget: int, ending: Endin
         budget: tokens of a pass; one row at least.
         ending: what every row goes on with.
     """
-    yield from _passes(model, grow(rows), Prefix(), budget, ending)
+    yield from _passes(model, grow(rows), NOTHING, budget, ending)
 
 
 def _passes(
@@ -128,7 +111,7 @@ def encode(model: LanguageModel, node: Node, prefix: Prefix) -> Prefix:
     """`prefix`, then the tokens of `node` alone."""
     laid = lay_out(model, [Node(node.tokens, node.depth, row=0)], prefix)
     kept = laid.layout.kept = {}
-    run(model, laid.ids, laid.layout)
+    run(model, laid.ids, laid.layout, ())
     model.count("score", tokens=len(laid.ids), products=laid.layout.products, projected=0)
     return prefix.then([kept[layer] for layer in sorted(kept)])
 
@@ -166,7 +149,7 @@ def lay_out(
         reach=max(positions) + 1,
         groups=list(_groups(own, ending, model.device)),
         links=links,
-        earlier=prefix.layers,
+        earlier=prefix,
     )
     return Pass(ids, layout, leaves, paths)
 
@@ -206,19 +189,25 @@ def _seen_with(real: Tensor, ending: Ending, device: torch.device) -> Tensor:
     return seen
 
 
-def run(model: LanguageModel, ids: Sequence[int], layout: Layout | Slots) -> Tensor:
-    """Last hidden states of a pass over `ids`, [tokens, hidden], in the model's dtype."""
-    network = model.network
-    decoder = network.get_decoder() if hasattr(network, "get_decoder") else network.model
-    output = decoder(
-        inputs_embeds=embed(model, ids)[None],
-        attention_mask=_no_mask(network.config.get_text_config(), model.device),
+def run(model: LanguageModel, ids: Sequence[int], layout: AttendsBy, read: Sequence[int]) -> Tensor:
+    """Last hidden states of a pass over `ids` at the places `read`, [places, hidden], in the model's dtype."""
+    hidden, places = embed(model, ids), torch.tensor(read, dtype=torch.long, device=model.device)
+    if model.blocks is not None:
+        return model.blocks.run(hidden, layout, places)
+    return run_modules(model, hidden, layout).index_select(0, places)
+
+
+def run_modules(model: LanguageModel, hidden: Tensor, layout: AttendsBy) -> Tensor:
+    """Last hidden states [tokens, hidden] by the network's own modules, from embeddings [tokens, hidden]."""
+    output = model.decoder(
+        inputs_embeds=hidden[None],
+        attention_mask=_no_mask(model.network.config.get_text_config(), model.device),
         position_ids=layout.positions[None],
         use_cache=False,
         layout=layout,
     )
-    hidden: Tensor = output.last_hidden_state
-    return hidden[0]
+    last: Tensor = output.last_hidden_state[0]
+    return last
 
 
 def embed(model: LanguageModel, ids: Sequence[int]) -> Tensor:
@@ -237,8 +226,51 @@ def project(model: LanguageModel, hidden: Tensor) -> Tensor:
     """Logits over the vocabulary, in float32 at least, for hidden states [..., hidden]."""
     logits: Tensor = model.network.get_output_embeddings()(hidden)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    cap = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
+    cap = _cap(model)
     return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def token_logprobs(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of one token after each hidden state [tokens, hidden], differentiable, [tokens]."""
+    head = model.network.get_output_embeddings()
+    if head.weight.requires_grad or _cap(model):
+        return -nn.functional.cross_entropy(project(model, hidden), targets, reduction="none")
+    logprobs: Tensor = _TokenLogprobs.apply(hidden, targets, head)  # type: ignore[no-untyped-call]
+    return logprobs
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """Through a head that does not learn: a row's gradient is its own, so it is made at once and scaled later.
+
+    Logits of a few tokens at a time are all that is held of the vocabulary (as in Hsu et al. 2024, Liger Kernel).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: nn.Linear) -> Tensor:
+        logprobs, gradients = [], []
+        parts = zip(hidden.split(PROJECTED_AT_ONCE), targets.split(PROJECTED_AT_ONCE), strict=True)
+        for part, wanted in parts:
+            logits = head(part)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            logits -= logits.logsumexp(dim=-1, keepdim=True)
+            logprobs.append(logits.gather(1, wanted[:, None])[:, 0])
+            if ctx.needs_input_grad[0]:
+                chances = logits.exp_()
+                chances[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
+                gradients.append(chances.to(hidden.dtype) @ head.weight)
+        if gradients:
+            ctx.save_for_backward(torch.cat(gradients))
+        return torch.cat(logprobs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (away,) = ctx.saved_tensors
+        return (-gradients[0][:, None] * away).to(away.dtype), None, None
+
+
+def _cap(model: LanguageModel) -> float | None:
+    cap: float | None = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
+    return cap
 
 
 def _no_mask(config: Any, device: torch.device) -> Any:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tunewise.engine.attention import KeysValues, Slots
-from tunewise.engine.forward import NOTHING, Pass, Prefix, encode, lay_out, project, rows_of, run
+from tunewise.engine.attention import NOTHING, Prefix
+from tunewise.engine.forward import Pass, encode, lay_out, project, rows_of, run
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.scoring import BATCH_TOKENS
+from tunewise.engine.slots import Slots
 from tunewise.engine.tree import Node, Row, common_prefix, grow, in_order
 
 MOST_ROWS = 64
@@ -151,7 +152,7 @@ class Writing:
         self._encode_shared()
         own = max(len(row.tokens) for row in waiting) - self.prefix.length + self._max_tokens
         places = max(1, min(MOST_ROWS, len(waiting), WRITTEN * self._budget // own))
-        slots = Slots(self.prefix.layers)
+        slots = Slots(self.prefix)
         alive: list[int] = []
         chosen: list[int] = []
         while waiting or alive:
@@ -187,20 +188,20 @@ class Writing:
                 break
             rows.append(waiting.pop())
         laid = lay_out(self.model, grow(rows, depth=self.prefix.length), self.prefix)
-        kept: dict[int, KeysValues] = {}
+        kept: dict[int, Tensor] = {}
         laid.layout.kept = kept
-        hidden = run(self.model, laid.ids, laid.layout)
-        slots.add(kept, [_path(laid, row.number) for row in rows])
         last = [laid.place(row.number, len(row.tokens) - 1) for row in rows]
+        hidden = run(self.model, laid.ids, laid.layout, last)
+        slots.add(kept, [_path(laid, row.number) for row in rows])
         numbers = [row.number for row in rows]
-        tokens = self._choose(numbers, project(self.model, hidden[torch.tensor(last, device=hidden.device)]))
+        tokens = self._choose(numbers, project(self.model, hidden))
         self.model.count("score", tokens=len(laid.ids), products=laid.layout.products, projected=len(rows))
         return numbers, tokens
 
     def _step(self, rows: list[int], tokens: list[int], slots: Slots) -> list[int]:
         """The next token of each of `rows`, whose last ones were `tokens`."""
         slots.begin()
-        hidden = run(self.model, tokens, slots)
+        hidden = run(self.model, tokens, slots, range(len(tokens)))
         slots.end()
         self.model.count("generate", tokens=len(rows), products=slots.products, projected=len(rows))
         return self._choose(rows, project(self.model, hidden))

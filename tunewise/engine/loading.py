@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tunewise.cost import ModelShape
-from tunewise.engine import attention
+from tunewise.engine import attention, blocks
 from tunewise.engine.adapters import make_adaptable
-from tunewise.engine.forward import lay_out, run
+from tunewise.engine.forward import embed, lay_out, run_modules
 from tunewise.engine.hardware import best_device, best_dtype
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.tree import Row, grow
 from tunewise.errors import CandidateError
+
+PROBED = 12
+"""Tokens that two ways of computing a network are compared on."""
 
 
 def load(folder: Path, dtype: torch.dtype | None = None) -> LanguageModel:
@@ -50,24 +54,63 @@ def load(folder: Path, dtype: torch.dtype | None = None) -> LanguageModel:
     attention.register()
     network.set_attn_implementation(attention.NAME)
     model = LanguageModel(network, tokenizer, folder, names, _shape(network.config.get_text_config()))
-    if not names or not _every_layer_attends(model):
+    asked = _asked(model) if names else {}
+    if len(asked) != model.shape.layers:
         raise CandidateError(
             f"{folder} is a {network.config.model_type} model: its layers keep a running state, attend in a way "
             "of their own, or are not linear layers, which is not supported. Choose a transformer decoder such as "
             "Llama, Qwen, Gemma 3 or SmolLM."
         )
+    found = blocks.read(model.decoder, network.config.get_text_config(), asked)
+    if found is not None and _equal(model, found):
+        model.blocks = found
     return model
 
 
 @torch.inference_mode()
-def _every_layer_attends(model: LanguageModel) -> bool:
-    """Whether each layer asks our attention, and for no more than it gives: tried, not guessed from a name."""
+def _asked(model: LanguageModel) -> dict[int, tuple[float, int | None]]:
+    """Scale and window that each layer asks our attention for, and no more than it gives: tried, not guessed."""
     laid = lay_out(model, grow([Row(0, (0, 0), 0)]))
     try:
-        run(model, laid.ids, laid.layout)
+        run_modules(model, embed(model, laid.ids), laid.layout)
     except (TypeError, ValueError, AttributeError):
+        return {}
+    return laid.layout.asked
+
+
+@torch.inference_mode()
+def _equal(model: LanguageModel, found: blocks.Blocks) -> bool:
+    """Whether blocks give what the network's modules give, layer by layer, with nothing between them."""
+    vocabulary = model.shape.vocabulary
+    laid = lay_out(model, grow([Row(0, tuple(range(0, vocabulary, max(1, vocabulary // PROBED))), 0)]))
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def keep(_: Any, given: tuple[Any, ...], result: Any) -> None:
+        seen.append((given[0][0], (result if isinstance(result, Tensor) else result[0])[0]))
+
+    hooks = [layer.register_forward_hook(keep) for layer in model.decoder.layers]
+    try:
+        last = run_modules(model, embed(model, laid.ids), laid.layout)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    steps = [embed(model, laid.ids), *(after for _, after in seen)]
+    if len(seen) != len(found.layers) or not torch.equal(found.norm(steps[-1]), last):
         return False
-    return laid.layout.calls == model.shape.layers
+    if not all(torch.equal(before, step) for (before, _), step in zip(seen, steps, strict=False)):
+        return False
+    rotation = found.rotation(steps[0], laid.layout.positions)
+    return all(
+        _near(block.run(before, rotation, laid.layout), before, after)
+        for block, (before, after) in zip(found.layers, seen, strict=True)
+    )
+
+
+def _near(ours: Tensor, before: Tensor, after: Tensor) -> bool:
+    """Whether a layer's result is that of its modules but for rounding; another structure changes the update."""
+    eps = max(torch.finfo(torch.float32).eps, torch.finfo(after.dtype).eps)
+    ours, before, after = (tensor.to(torch.float64) for tensor in (ours, before, after))
+    return bool((ours - after).norm() <= 0.05 * (after - before).norm() + eps * after.norm())
 
 
 def _shape(config: Any) -> ModelShape:

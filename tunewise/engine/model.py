@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tunewise.cost import ModelShape, operations
 from tunewise.engine.adapters import Weights, attached
+from tunewise.engine.blocks import Blocks
 from tunewise.errors import SettingError
 
 
@@ -31,6 +32,8 @@ class LanguageModel:
     folder: Path
     linear_names: list[str]
     shape: ModelShape
+    blocks: Blocks | None = None
+    """Its layers as few large operations, where they are of the usual kind."""
     soft_prompt: Tensor | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
     meter: Counter[str] = field(default_factory=Counter)
@@ -41,6 +44,12 @@ class LanguageModel:
         work = operations(kind, self.shape, tokens=tokens, products=products, projected=projected)
         for part, count in work.items():
             self.meter[part] += round(count)
+
+    @property
+    def decoder(self) -> Any:
+        """The network without its output head."""
+        network = self.network
+        return network.get_decoder() if hasattr(network, "get_decoder") else network.model
 
     @property
     def dtype(self) -> torch.dtype:

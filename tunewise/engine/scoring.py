@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunewise.engine.forward import Ending, passes, project, rows_of, run
+from tunewise.engine.forward import PROJECTED_AT_ONCE, Ending, passes, project, rows_of, run
 from tunewise.engine.model import LanguageModel
 
 BATCH_TOKENS = 2048
-PROJECTED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +117,8 @@ def score_labels(
         shared_ms += (start - since) * 1000
         batch = laid.rows
         nodes = range(1 + len(trie.tokens))
-        places = [[laid.place(row, len(rows[row].tokens) - 1 + node) for node in nodes] for row in batch]
-        read = run(model, laid.ids, laid.layout)[torch.tensor(places, device=model.device)]
+        places = [laid.place(row, len(rows[row].tokens) - 1 + node) for row in batch for node in nodes]
+        read = run(model, laid.ids, laid.layout, places).unflatten(0, (len(batch), len(nodes)))
         logprobs[batch] = _label_logprobs(model, read, trie)
         model.count("score", tokens=len(laid.ids), products=laid.layout.products, projected=read[..., 0].numel())
         cached[batch] = [laid.leaves[row][0] for row in batch]

@@ -13,7 +13,7 @@ of a longer one: a trial can be paused, compared with others, and continued bit 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +58,11 @@ class StepReport:
     loss: float
 
 
+def _flatten(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
+    """All values one after the other, as a float32 copy."""
+    return torch.cat([tensor.detach().to(device, torch.float32).flatten() for tensor in tensors])
+
+
 class Training:
     """Weights being learned, and where their learning stands."""
 
@@ -68,17 +73,13 @@ class Training:
         self.step = 0
         self._kind = start.kind
         self._settings = dict(start.settings)
-        self._masters = {
-            name: tensor.detach().to(model.device, torch.float32, copy=True)
-            for name, tensor in start.tensors.items()
-        }
-        self._means: dict[str, Tensor] = {}
-        # One fused update over hundreds of small tensors, instead of a dozen small operations on each.
+        # All values lie in one tensor, of which each master is a part: one update instead of hundreds.
+        self._sizes = {name: tensor.shape for name, tensor in start.tensors.items()}
+        self._flat = _flatten(start.tensors.values(), model.device)
+        self._masters = self._parts(self._flat)
+        self._mean: Tensor | None = None
         self._optimizer = torch.optim.AdamW(
-            list(self._masters.values()),
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            fused=True,
+            [self._flat], lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
 
     @property
@@ -95,9 +96,10 @@ class Training:
         Raises:
             TrialError: a loss is not a number, or infinite.
         """
-        live = self._live_copies()
+        live = self._live_copy()
+        leaves = {name: part.detach().requires_grad_() for name, part in self._parts(live).items()}
         while self.step < until:
-            report = self._one_step(live)
+            report = self._one_step(live, leaves)
             if not math.isfinite(report.loss):
                 raise TrialError(
                     f"the loss became {report.loss} at step {report.step} "
@@ -109,84 +111,94 @@ class Training:
     def weights(self) -> Weights:
         """What has been learned so far, or its running mean where one is kept; a copy in the network's dtype."""
         dtype = torch.float32 if self._kind == "soft-prompt" else self.model.dtype
-        learned = self._means or self._masters
+        learned = self._masters if self._mean is None else self._parts(self._mean)
         tensors = {name: tensor.detach().to(dtype, copy=True) for name, tensor in learned.items()}
         return Weights(self._kind, tensors, self._settings)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on exactly: tensors by name, and the step."""
-        tensors: dict[str, Tensor] = {}
-        for name, master in self._masters.items():
-            tensors[f"master.{name}"] = master
-            if name in self._means:
-                tensors[f"mean.{name}"] = self._means[name]
-            moments = self._optimizer.state.get(master)
-            if moments:
-                tensors[f"first.{name}"] = moments["exp_avg"]
-                tensors[f"second.{name}"] = moments["exp_avg_sq"]
+        moments = self._optimizer.state.get(self._flat) or {}
+        whole = {
+            "master": self._flat,
+            "mean": self._mean,
+            "first": moments.get("exp_avg"),
+            "second": moments.get("exp_avg_sq"),
+        }
+        tensors = {
+            f"{kind}.{name}": part
+            for kind, flat in whole.items()
+            if flat is not None
+            for name, part in self._parts(flat).items()
+        }
         return {"step": self.step, "tensors": tensors}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
         self.step = int(state["step"])
-        tensors = state["tensors"]
-        for name, master in self._masters.items():
-            master.copy_(tensors[f"master.{name}"])
-            if f"mean.{name}" in tensors:
-                self._means[name] = tensors[f"mean.{name}"].to(master.device, copy=True)
-            if f"first.{name}" in tensors:
-                self._optimizer.state[master] = {
-                    "step": torch.tensor(float(self.step), device=master.device),
-                    "exp_avg": tensors[f"first.{name}"].to(master.device, copy=True),
-                    "exp_avg_sq": tensors[f"second.{name}"].to(master.device, copy=True),
-                }
 
-    def _live_copies(self) -> dict[str, Tensor]:
+        def whole(kind: str) -> Tensor | None:
+            parts = [state["tensors"].get(f"{kind}.{name}") for name in self._sizes]
+            return None if parts[0] is None else _flatten(parts, self.model.device)
+
+        master, first = whole("master"), whole("first")
+        assert master is not None
+        self._flat.copy_(master)
+        self._mean = whole("mean")
+        if first is not None:
+            self._optimizer.state[self._flat] = {
+                "step": torch.tensor(float(self.step), device=self._flat.device),
+                "exp_avg": first,
+                "exp_avg_sq": whole("second"),
+            }
+
+    def _parts(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of one tensor with all values, by name."""
+        parts = flat.split([size.numel() for size in self._sizes.values()])
+        return {name: part.view(size) for (name, size), part in zip(self._sizes.items(), parts, strict=True)}
+
+    def _live_copy(self) -> Tensor:
         """What the network computes with: the masters themselves where the dtype is the same."""
         soft = self._kind == "soft-prompt"  # cast inside the pass, so its gradient arrives in float32
-        dtype = torch.float32 if soft else self.model.dtype
-        return {
-            name: (master if master.dtype == dtype else master.to(dtype)).detach().requires_grad_()
-            for name, master in self._masters.items()
-        }
+        return self._flat if soft else self._flat.to(self.model.dtype)
 
-    def _one_step(self, live: dict[str, Tensor]) -> StepReport:
+    def _one_step(self, live: Tensor, parts: dict[str, Tensor]) -> StepReport:
+        """Learn from one batch; `live` is what the network computes with, `parts` the leaves that lie in it."""
         step = self.step + 1
         batch = self.pairs.take(self._rows_of(step))
         loss = 0.0
-        with self._learning(live) as leaves, torch.enable_grad():
+        gradient = torch.zeros_like(self._flat)
+        with self._learning(parts) as leaves, torch.enable_grad():
             for part in batch.parts(PASS_TOKENS):
-                loss += self._learn_from(part, batch.answer_tokens, list(leaves.values()))
-        torch.nn.utils.clip_grad_norm_(list(self._masters.values()), self.recipe.clip)
+                loss += self._learn_from(part, batch.answer_tokens, list(leaves.values()), gradient)
+        self._flat.grad = gradient
+        torch.nn.utils.clip_grad_norm_([self._flat], self.recipe.clip)
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * min(1.0, step / max(1, self.recipe.warmup_steps))
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._flat.grad = None
         with torch.no_grad():
-            torch._foreach_copy_(list(live.values()), list(self._masters.values()))
+            if live is not self._flat:
+                live.copy_(self._flat)
             self._average()
         return StepReport(step, loss)
 
-    def _learn_from(self, part: Pairs, answer_tokens: int, leaves: Sequence[Tensor]) -> float:
-        """Add the gradient of a part of a batch to the masters', and return its share of the loss."""
+    def _learn_from(self, part: Pairs, answer_tokens: int, leaves: Sequence[Tensor], gradient: Tensor) -> float:
+        """Add a part of a batch to the flat `gradient`, and return its share of the loss."""
         logprobs, _ = answer_logprobs(self.model, part, f"train-{self._kind}")
         loss = -logprobs.sum() / answer_tokens
-        loss.backward()
-        for master, leaf in zip(self._masters.values(), leaves, strict=True):
-            if leaf.grad is not None:
-                gradient = leaf.grad.to(torch.float32)
-                master.grad = gradient if master.grad is None else master.grad + gradient
-            leaf.grad = None
+        found = torch.autograd.grad(loss, leaves, allow_unused=True)
+        for place, leaf in zip(self._parts(gradient).values(), found, strict=True):
+            if leaf is not None:
+                place.add_(leaf)
         return float(loss.detach())
 
     def _average(self) -> None:
         """Move the running mean towards the weights of this step; it starts as those of the first."""
         if not self.recipe.average:
             return
-        if not self._means:
-            self._means = {name: master.clone() for name, master in self._masters.items()}
-        for name, master in self._masters.items():
-            self._means[name].lerp_(master, 1 - self.recipe.average)
+        if self._mean is None:
+            self._mean = self._flat.clone()
+        self._mean.lerp_(self._flat, 1 - self.recipe.average)
 
     @contextmanager
     def _learning(self, live: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:

@@ -1,0 +1,450 @@
+"""Decoder layers of the usual kind, computed as few large operations with gradients of their own.
+
+Norm, projections, rotation, attention, projection, norm, gated feed-forward: that is a layer of Llama, Mistral,
+Qwen and their like. A layer here is two autograd functions with attention between them. Projections of one input
+are one product; what the backward pass can work out again cheaply is not kept; nothing frozen gets a gradient.
+Whether a network is of this kind is tried when it is loaded, not guessed from its name; others run through their
+own modules, with the same attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunewise.engine import products
+from tunewise.engine.adapters import AdaptableLinear, LowRank
+from tunewise.engine.attention import AttendsBy
+from tunewise.engine.products import Heads
+
+LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+HEAD_NORMS = {"q_norm", "k_norm"}
+MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+"""Names of the modules that a layer of this kind has, and no others."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A gate, and its gradient."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+    """From the gradient of the output and the input."""
+
+
+ACTIVATIONS = {
+    "silu": Activation(nn.functional.silu, torch.ops.aten.silu_backward),
+    "gelu_pytorch_tanh": Activation(
+        lambda x: nn.functional.gelu(x, approximate="tanh"),
+        lambda grad, x: torch.ops.aten.gelu_backward(grad, x, approximate="tanh"),
+    ),
+}
+ACTIVATIONS["swish"] = ACTIVATIONS["silu"]
+
+
+class Joined:
+    """Linear layers that read the same input, as one product."""
+
+    def __init__(self, layers: Sequence[AdaptableLinear]) -> None:
+        self._layers = tuple(layers)
+        self._weights = [layer.weight for layer in layers]
+        self._biases = [layer.bias for layer in layers]
+        ends = [0, *accumulate(layer.out_features for layer in layers)]
+        self._outs = [slice(first, last) for first, last in pairwise(ends)]
+        """Of each layer in what all give."""
+        if len(layers) > 1:
+            self._lay_together()
+
+    @property
+    def learned(self) -> list[Tensor]:
+        """Tensors that want a gradient, in the order in which `backward` gives it."""
+        updates = [tensor for update in self._updates() for tensor in (update.of.a, update.of.b)]
+        biases = [bias for bias in self._biases if bias is not None]
+        return [tensor for tensor in (*self._weights, *biases, *updates) if tensor.requires_grad]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """[tokens, in] as [tokens, all outs], and what the low-rank updates are made of, [tokens, ranks]."""
+        output = self._linear(x)
+        updates = self._updates()
+        if not updates:
+            return output, None
+        low = x @ _stacked(updates).t()
+        for update in updates:
+            output[:, update.outs].addmm_(low[:, update.ranks], update.of.b.t(), alpha=update.of.scale)
+        return output, low
+
+    def backward(
+        self, x: Tensor, low: Tensor | None, gradient: Tensor, *, wanted: bool = True
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """Gradients of the input, if it is wanted, and of `learned`."""
+        to_x = self._linear_backward(gradient) if wanted else None
+        found: list[Tensor] = []
+        if any(weight.requires_grad for weight in self._weights):
+            to_weights = gradient.t() @ x
+            parts = zip(self._weights, self._outs, strict=True)
+            found += [to_weights[outs] for weight, outs in parts if weight.requires_grad]
+        for bias, outs in zip(self._biases, self._outs, strict=True):
+            if bias is not None and bias.requires_grad:
+                found.append(gradient[:, outs].sum(dim=0))
+        updates = self._updates()
+        if updates and low is not None:
+            to_low = torch.cat([gradient[:, update.outs] @ update.of.b for update in updates], dim=1)
+            to_low *= updates[0].of.scale
+            if to_x is not None:
+                to_x.addmm_(to_low, _stacked(updates))
+            if updates[0].of.a.requires_grad:
+                to_a = to_low.t() @ x
+                for update in updates:
+                    to_b = low[:, update.ranks].t() @ gradient[:, update.outs]
+                    found += [to_a[update.ranks], to_b.mul_(update.of.scale).t()]
+        return to_x, found
+
+    def _lay_together(self) -> None:
+        """Put the weights into one tensor, of which each layer's own is a part from now on: they are held once."""
+        whole = torch.cat([weight.data for weight in self._weights])
+        for weight, outs in zip(self._weights, self._outs, strict=True):
+            weight.data = whole[outs]
+
+    def _whole(self) -> Tensor | None:
+        """The weights as one, if they lie together; other tensors stand there while a tuned model is carried."""
+        first = self._weights[0].detach()
+        row = first.shape[1]
+        together = all(
+            weight.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+            and weight.storage_offset() == first.storage_offset() + outs.start * row
+            for weight, outs in zip(self._weights, self._outs, strict=True)
+        )
+        return first.as_strided((self._outs[-1].stop, row), (row, 1)) if together else None
+
+    def _linear(self, x: Tensor) -> Tensor:
+        whole = self._whole()
+        if whole is not None and not any(bias is not None for bias in self._biases):
+            return x @ whole.t()
+        parts = zip(self._weights, self._biases, strict=True)
+        return torch.cat([nn.functional.linear(x, weight, bias) for weight, bias in parts], dim=1)
+
+    def _linear_backward(self, gradient: Tensor) -> Tensor:
+        whole = self._whole()
+        if whole is not None:
+            return gradient @ whole
+        first, *more = zip(self._weights, self._outs, strict=True)
+        to_x = gradient[:, first[1]] @ first[0]
+        for weight, outs in more:
+            to_x.addmm_(gradient[:, outs], weight)
+        return to_x
+
+    def _updates(self) -> list[_Update]:
+        updates: list[_Update] = []
+        rank = 0
+        for layer, outs in zip(self._layers, self._outs, strict=True):
+            if layer.update is not None:
+                end = rank + len(layer.update.a)
+                updates.append(_Update(layer.update, outs, slice(rank, end)))
+                rank = end
+        return updates
+
+
+@dataclass(frozen=True, eq=False)
+class _Update:
+    """The low-rank update of one of joined layers, and its part in what they give and in their ranks."""
+
+    of: LowRank
+    outs: slice
+    ranks: slice
+
+
+def _stacked(updates: Sequence[_Update]) -> Tensor:
+    return updates[0].of.a if len(updates) == 1 else torch.cat([update.of.a for update in updates])
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """Division by the root of the mean square, times a weight (Zhang & Sennrich 2019); in float32 inside."""
+
+    module: Any
+    eps: float
+
+    @property
+    def learned(self) -> list[Tensor]:
+        """The weight, where it wants a gradient."""
+        return [self._weight] if self._weight.requires_grad else []
+
+    @property
+    def _weight(self) -> Tensor:
+        weight: Tensor = self.module.weight
+        return weight
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., size] normed, and what it was multiplied by before the weight, [..., 1] in float32."""
+        wide = x.to(torch.float32, copy=True)
+        size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        factor = size.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
+        return self._weighted(wide.mul_(factor), x.dtype), factor
+
+    def again(self, x: Tensor, factor: Tensor) -> Tensor:
+        """What `forward` gave."""
+        return self._weighted(x * factor, x.dtype)
+
+    def backward(self, x: Tensor, factor: Tensor, gradient: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Gradients of the input, in float32, and of `learned`."""
+        unit = x * factor
+        more = [(gradient * unit.to(x.dtype)).flatten(0, -2).sum(dim=0)] if self.learned else []
+        to_unit = (gradient * self._weight).to(torch.float32)
+        along = (to_unit * unit).mean(dim=-1, keepdim=True)
+        return to_unit.addcmul_(unit, along, value=-1).mul_(factor), more
+
+    def _weighted(self, unit: Tensor, dtype: torch.dtype) -> Tensor:
+        normed = unit.to(dtype)
+        return normed.mul_(self._weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """Rotary positions (Su et al. 2021) of the tokens of a pass, for halves that lie apart."""
+
+    cos: Tensor
+    sin: Tensor
+    """Each [tokens, 1, head size], in float32 at least."""
+
+    def turn_(self, x: Tensor, sign: int = 1) -> None:
+        """Turn [tokens, heads, size] in place, or back with `sign` -1."""
+        half = x.shape[-1] // 2
+        across = x * self.sin
+        x *= self.cos
+        x[..., :half].sub_(across[..., half:], alpha=sign)
+        x[..., half:].add_(across[..., :half], alpha=sign)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One layer."""
+
+    number: int
+    before: Norm
+    attention: Joined
+    """Queries, keys and values."""
+    head_norms: tuple[Norm, Norm] | None
+    """Of each head's queries and keys, where the model has them."""
+    output: Joined
+    between: Norm
+    gates: Joined
+    """The gate and what it lets through."""
+    down: Joined
+    activation: Activation
+    heads: Heads
+    scale: float
+    window: int | None
+
+    def run(self, hidden: Tensor, rotation: Rotation, layout: AttendsBy, read: Tensor | None = None) -> Tensor:
+        """[tokens, hidden] after this layer; only the places `read`, where they are given."""
+        learned = self._learned(self.before, self.attention, *(self.head_norms or ()))
+        joined = _Before.apply(hidden, self, rotation, *learned)  # type: ignore[no-untyped-call]
+        attended = layout.attend(self.number, joined, self.heads, self.scale, self.window)
+        if read is not None:
+            hidden, attended = hidden.index_select(0, read), attended.index_select(0, read)
+        learned = self._learned(self.output, self.between, self.gates, self.down)
+        after: Tensor = _After.apply(hidden, attended, self, *learned)  # type: ignore[no-untyped-call]
+        return after
+
+    def _learned(self, *parts: Joined | Norm) -> list[Tensor]:
+        # Without a gradient there is nothing to hand to autograd, and nothing to look for.
+        return [tensor for part in parts for tensor in part.learned] if torch.is_grad_enabled() else []
+
+
+class _Before(torch.autograd.Function):
+    """From hidden states to rotated queries and keys, and values: [tokens, all heads, size]."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, block: Block, rotation: Rotation, *learned: Tensor) -> Tensor:
+        heads = block.heads
+        x, factor = block.before.forward(hidden)
+        flat, low = block.attention.forward(x)
+        dtype = products.computed_in(flat)
+        raw: Tensor = flat.unflatten(1, (heads.query + 2 * heads.key, -1))
+        factors: list[Tensor] = []
+        result = torch.empty_like(raw, dtype=rotation.cos.dtype).copy_(raw)
+        if block.head_norms is not None:
+            for norm, part, place in zip(
+                block.head_norms, _turning(raw, heads), _turning(result, heads), strict=True
+            ):
+                normed, scale = norm.forward(part)
+                place.copy_(normed)
+                factors.append(scale)
+        rotation.turn_(result[:, : heads.query + heads.key])
+        ctx.save_for_backward(hidden, factor, low, raw if factors else None, *factors)
+        ctx.block, ctx.rotation = block, rotation
+        return result.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        hidden, factor, low, raw, *factors = ctx.saved_tensors
+        block, rotation = ctx.block, ctx.rotation
+        heads = block.heads
+        back = gradients[0].to(rotation.cos.dtype, copy=True)
+        rotation.turn_(back[:, : heads.query + heads.key], -1)
+        back = back.to(hidden.dtype)
+        to_norms: list[Tensor] = []
+        if block.head_norms is not None:
+            for norm, part, scale, place in zip(
+                block.head_norms, _turning(raw, heads), factors, _turning(back, heads), strict=True
+            ):
+                to_part, more = norm.backward(part, scale, place)
+                place.copy_(to_part)
+                to_norms += more
+        x = block.before.again(hidden, factor)
+        wanted = ctx.needs_input_grad[0] or bool(block.before.learned)
+        to_x, to_linear = block.attention.backward(x, low, back.flatten(1), wanted=wanted)
+        to_hidden, to_norm = None, []
+        if to_x is not None:
+            to_hidden, to_norm = block.before.backward(hidden, factor, to_x)
+            to_hidden = to_hidden.to(hidden.dtype)
+        return to_hidden, None, None, *to_norm, *to_linear, *to_norms
+
+
+def _turning(joined: Tensor, heads: Heads) -> Sequence[Tensor]:
+    """Views of the queries and of the keys in [tokens, all heads, size]."""
+    query, key = joined[:, : heads.query + heads.key].split([heads.query, heads.key], dim=1)
+    return query, key
+
+
+class _After(torch.autograd.Function):
+    """From what was attended to, to the hidden states after the layer."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, attended: Tensor, block: Block, *learned: Tensor) -> Tensor:
+        seen = attended.flatten(1).to(hidden.dtype)
+        update, low_seen = block.output.forward(seen)
+        middle = update.add_(hidden)
+        x, factor = block.between.forward(middle)
+        both, low_x = block.gates.forward(x)
+        gate, through = both.chunk(2, dim=1)
+        inner = block.activation.forward(gate).mul_(through)
+        result, low_inner = block.down.forward(inner)
+        ctx.save_for_backward(seen, low_seen, middle, factor, both, low_x, low_inner)
+        ctx.block, ctx.dtype, ctx.shape = block, attended.dtype, attended.shape
+        return result.add_(middle)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        seen, low_seen, middle, factor, both, low_x, low_inner = ctx.saved_tensors
+        block, gradient = ctx.block, gradients[0]
+        gate, through = both.chunk(2, dim=1)
+        open_gate = block.activation.forward(gate)
+        to_inner, to_down = block.down.backward(open_gate * through, low_inner, gradient)
+        to_both = torch.empty_like(both)
+        to_gate, to_through = to_both.chunk(2, dim=1)
+        to_through.copy_(open_gate.mul_(to_inner))
+        to_gate.copy_(block.activation.backward(to_inner.mul_(through), gate))
+        x = block.between.again(middle, factor)
+        to_x, to_gates = block.gates.backward(x, low_x, to_both)
+        to_middle, to_norm = block.between.backward(middle, factor, to_x)
+        to_middle = to_middle.add_(gradient).to(middle.dtype)
+        to_seen, to_output = block.output.backward(seen, low_seen, to_middle)
+        to_attended = to_seen.to(ctx.dtype).view(ctx.shape)
+        return to_middle, to_attended, None, *to_output, *to_norm, *to_gates, *to_down
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """All layers of a network, its rotation and its last norm."""
+
+    layers: tuple[Block, ...]
+    rotary: Any
+    norm: Any
+
+    def run(self, hidden: Tensor, layout: AttendsBy, read: Tensor) -> Tensor:
+        """[places, hidden] after all layers, normed, at the places `read`: behind them nothing sees the others."""
+        rotation = self.rotation(hidden, layout.positions)
+        for block in self.layers:
+            hidden = block.run(hidden, rotation, layout, read if block is self.layers[-1] else None)
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+    def rotation(self, hidden: Tensor, positions: Tensor) -> Rotation:
+        """Of tokens at `positions`, finer than the dtype that the network rounds it to."""
+        wide = hidden[:0].to(torch.promote_types(hidden.dtype, torch.float32))
+        cos, sin = self.rotary(wide, positions[None])
+        return Rotation(cos[0, :, None], sin[0, :, None])
+
+
+def read(decoder: Any, config: Any, asked: Mapping[int, tuple[float, int | None]]) -> Blocks | None:
+    """The layers of a decoder as blocks; none where its modules are others.
+
+    Args:
+        decoder: embeddings, layers and last norm, with `AdaptableLinear` layers in it.
+        config: its text configuration.
+        asked: scale and window that each layer asked its attention for.
+    """
+    activation = ACTIVATIONS.get(getattr(config, "hidden_act", None) or "")
+    layers = getattr(decoder, "layers", ())
+    if activation is None or not all(hasattr(decoder, name) for name in ("rotary_emb", "norm")):
+        return None
+    if not layers or len(asked) != len(layers) or not all(_usual(layer) for layer in layers):
+        return None
+    size = layers[0].self_attn.q_proj.out_features // config.num_attention_heads
+    heads = Heads(config.num_attention_heads, layers[0].self_attn.k_proj.out_features // size)
+    blocks = []
+    for number, layer in enumerate(layers):
+        attention, mlp = layer.self_attn, layer.mlp
+        names = sorted(HEAD_NORMS, reverse=True)  # queries first
+        blocks.append(
+            Block(
+                number=number,
+                before=_norm(layer.input_layernorm),
+                attention=Joined([attention.q_proj, attention.k_proj, attention.v_proj]),
+                head_norms=_pair(attention, names) if hasattr(attention, names[0]) else None,
+                output=Joined([attention.o_proj]),
+                between=_norm(layer.post_attention_layernorm),
+                gates=Joined([mlp.gate_proj, mlp.up_proj]),
+                down=Joined([mlp.down_proj]),
+                activation=activation,
+                heads=heads,
+                scale=asked[number][0],
+                window=asked[number][1],
+            )
+        )
+    return Blocks(tuple(blocks), decoder.rotary_emb, decoder.norm)
+
+
+def _usual(layer: Any) -> bool:
+    """Whether a layer has the modules of this kind, and no others."""
+
+    def names(module: Any) -> set[str]:
+        return {name for name, _ in module.named_children()}
+
+    if names(layer) != LAYER:
+        return False
+    linears = [
+        getattr(part, name, None)
+        for part, wanted in ((layer.self_attn, ATTENTION), (layer.mlp, MLP))
+        for name in wanted
+        if name != "act_fn"
+    ]
+    norms = [layer.input_layernorm, layer.post_attention_layernorm]
+    return (
+        names(layer.self_attn) in (ATTENTION, ATTENTION | HEAD_NORMS)
+        and names(layer.mlp) in (MLP, MLP - {"act_fn"})
+        and all(isinstance(linear, AdaptableLinear) for linear in linears)
+        and all(_eps(norm) is not None and getattr(norm, "weight", None) is not None for norm in norms)
+    )
+
+
+def _eps(norm: Any) -> float | None:
+    return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+
+
+def _norm(module: Any) -> Norm:
+    eps = _eps(module)
+    assert eps is not None
+    return Norm(module, float(eps))
+
+
+def _pair(attention: Any, names: Sequence[str]) -> tuple[Norm, Norm]:
+    query, key = (_norm(getattr(attention, name)) for name in names)
+    return query, key
