@@ -196,7 +196,7 @@ def test_a_batch_in_parts_learns_the_same(
     assert weights is not None
 
     def learned(pass_tokens: int) -> tuple[list[float], Weights]:
-        monkeypatch.setattr("tunewise.engine.training.PASS_TOKENS", pass_tokens)
+        monkeypatch.setattr("tunewise.engine.memory.PASS_TOKENS", pass_tokens)
         training = Training(model, weights, pairs, Recipe(1e-2, batch_size=6))
         return [report.loss for report in training.steps(3)], training.weights()
 

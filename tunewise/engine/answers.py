@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from tunewise.engine.forward import Pass, lay_out, passes, rows_of, run, token_logprobs
+from tunewise.engine.memory import tokens_for_scoring
 from tunewise.engine.model import LanguageModel
-from tunewise.engine.scoring import BATCH_TOKENS
 from tunewise.engine.tree import Row, common_prefix, grow
 
 
@@ -38,6 +38,11 @@ class Pairs:
         """Tokens of all answers."""
         return sum(map(len, self.answers))
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(len(prompt) + len(answer) for prompt, answer in zip(self.prompts, self.answers, strict=True))
+
     def parts(self, tokens: int) -> Iterator[Pairs]:
         """The pairs in parts of about `tokens` tokens, what all prompts share counted once; one pair at least."""
         shared = common_prefix(self.prompts)
@@ -54,27 +59,30 @@ class Pairs:
             yield self.take(rows)
 
 
-def answer_logprobs(model: LanguageModel, pairs: Pairs, kind: str) -> tuple[Tensor, Tensor]:
+def answer_logprobs(
+    model: LanguageModel, pairs: Pairs, kind: str, *, checkpointed: bool = False
+) -> tuple[Tensor, Tensor]:
     """Log-probabilities of every answer token of one batch, in one pass, differentiable.
 
     Args:
         model: carries its weights already.
         pairs: the batch.
         kind: of work that the pass counts as.
+        checkpointed: see `run`.
 
     Returns:
         Log-probabilities [answer tokens], and the row that each belongs to [answer tokens].
     """
     rows = _rows(model, pairs)
-    return _read(model, pairs, rows, lay_out(model, grow(rows)), kind)
+    return _read(model, pairs, rows, lay_out(model, grow(rows)), kind, checkpointed=checkpointed)
 
 
 @torch.inference_mode()
-def score_answers(model: LanguageModel, pairs: Pairs, *, batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+def score_answers(model: LanguageModel, pairs: Pairs, *, batch_tokens: int | None = None) -> np.ndarray:
     """Log-probability of each whole answer after its prompt, float64 [rows]."""
     totals = torch.zeros(len(pairs), dtype=torch.float64)
     rows = _rows(model, pairs)
-    for laid in passes(model, rows, batch_tokens):
+    for laid in passes(model, rows, batch_tokens or tokens_for_scoring(model.footprint)):
         logprobs, owners = _read(model, pairs, rows, laid, "score")
         totals.index_add_(0, owners.cpu(), logprobs.double().cpu())
     scores: np.ndarray = totals.numpy()
@@ -87,7 +95,9 @@ def _rows(model: LanguageModel, pairs: Pairs) -> list[Row]:
     return rows_of(model, texts, [len(answer) for answer in pairs.answers])
 
 
-def _read(model: LanguageModel, pairs: Pairs, rows: Sequence[Row], laid: Pass, kind: str) -> tuple[Tensor, Tensor]:
+def _read(
+    model: LanguageModel, pairs: Pairs, rows: Sequence[Row], laid: Pass, kind: str, *, checkpointed: bool = False
+) -> tuple[Tensor, Tensor]:
     places: list[int] = []
     targets: list[int] = []
     owners: list[int] = []
@@ -96,7 +106,7 @@ def _read(model: LanguageModel, pairs: Pairs, rows: Sequence[Row], laid: Pass, k
         places.extend(laid.place(row, rows[row].shareable + index) for index in range(len(answer)))
         targets.extend(answer)
         owners.extend([row] * len(answer))
-    hidden = run(model, laid.ids, laid.layout, places)
+    hidden = run(model, laid.ids, laid.layout, places, checkpointed=checkpointed)
     logprobs = token_logprobs(model, hidden, torch.tensor(targets, device=model.device))
     model.count(kind, tokens=len(laid.ids), products=laid.layout.products, projected=len(targets))
     return logprobs, torch.tensor(owners, device=model.device)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tunewise.engine import products
 from tunewise.engine.adapters import AdaptableLinear, LowRank
@@ -318,21 +319,20 @@ class _After(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, attended: Tensor, block: Block, *learned: Tensor) -> Tensor:
-        seen = attended.flatten(1).to(hidden.dtype)
-        update, low_seen = block.output.forward(seen)
+        update, low_seen = block.output.forward(attended.flatten(1).to(hidden.dtype))
         middle = update.add_(hidden)
         x, factor = block.between.forward(middle)
         both, low_x = block.gates.forward(x)
         gate, through = both.chunk(2, dim=1)
         inner = block.activation.forward(gate).mul_(through)
         result, low_inner = block.down.forward(inner)
-        ctx.save_for_backward(seen, low_seen, middle, factor, both, low_x, low_inner)
-        ctx.block, ctx.dtype, ctx.shape = block, attended.dtype, attended.shape
+        ctx.save_for_backward(attended, low_seen, middle, factor, both, low_x, low_inner)
+        ctx.block = block
         return result.add_(middle)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        seen, low_seen, middle, factor, both, low_x, low_inner = ctx.saved_tensors
+        attended, low_seen, middle, factor, both, low_x, low_inner = ctx.saved_tensors
         block, gradient = ctx.block, gradients[0]
         gate, through = both.chunk(2, dim=1)
         open_gate = block.activation.forward(gate)
@@ -345,8 +345,9 @@ class _After(torch.autograd.Function):
         to_x, to_gates = block.gates.backward(x, low_x, to_both)
         to_middle, to_norm = block.between.backward(middle, factor, to_x)
         to_middle = to_middle.add_(gradient).to(middle.dtype)
+        seen = attended.flatten(1).to(middle.dtype)
         to_seen, to_output = block.output.backward(seen, low_seen, to_middle)
-        to_attended = to_seen.to(ctx.dtype).view(ctx.shape)
+        to_attended = to_seen.to(attended.dtype).view(attended.shape)
         return to_middle, to_attended, None, *to_output, *to_norm, *to_gates, *to_down
 
 
@@ -358,11 +359,24 @@ class Blocks:
     rotary: Any
     norm: Any
 
-    def run(self, hidden: Tensor, layout: AttendsBy, read: Tensor) -> Tensor:
-        """[places, hidden] after all layers, normed, at the places `read`: behind them nothing sees the others."""
+    def run(self, hidden: Tensor, layout: AttendsBy, read: Tensor, *, checkpointed: bool = False) -> Tensor:
+        """[places, hidden] after all layers, normed, at the places `read`: behind them nothing sees the others.
+
+        Args:
+            hidden: embeddings, [tokens, hidden].
+            layout: who sees whom.
+            read: places of the pass.
+            checkpointed: whether the backward pass computes each layer again from its input (Chen et al. 2016).
+        """
         rotation = self.rotation(hidden, layout.positions)
         for block in self.layers:
-            hidden = block.run(hidden, rotation, layout, read if block is self.layers[-1] else None)
+            places = read if block is self.layers[-1] else None
+            if checkpointed:
+                hidden = checkpoint(
+                    block.run, hidden, rotation, layout, places, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                hidden = block.run(hidden, rotation, layout, places)
         normed: Tensor = self.norm(hidden)
         return normed
 

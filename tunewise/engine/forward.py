@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tunewise.engine.attention import NOTHING, AttendsBy, Group, Layout, Link, Prefix
+from tunewise.engine.memory import LOGITS
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.tree import Node, Row, grow
 
@@ -30,10 +31,10 @@ class Ending:
     """Bool [tokens, tokens]: which of them each one sees, itself included."""
 
 
-PROJECTED_AT_ONCE = 256
-"""Positions whose logits are held at once."""
-SHORT = 5
-"""Nodes of up to 2^SHORT tokens stand side by side."""
+WIDE_AT_ONCE = 16
+"""Positions whose logits are held in float32 at once."""
+CALL = 1500
+"""Query-key pairs that take as long as starting one more product: what padding may cost instead."""
 NO_ENDING = Ending()
 
 
@@ -156,26 +157,51 @@ def lay_out(
 
 def _groups(own: Sequence[tuple[int, int, bool]], ending: Ending, device: torch.device) -> Iterator[Group]:
     """Nodes (first place, tokens, whether an ending follows) of similar length side by side."""
-    by_size: dict[tuple[int, bool], list[tuple[int, int]]] = {}
-    for first, count, leaf in own:
-        ends = leaf and bool(ending.tokens)
-        # Powers of two, so that little of a group is padding; among short ones a call costs more than padding.
-        size = max(SHORT, (count - 1).bit_length())
-        by_size.setdefault((size, ends), []).append((first, count))
-    for (_, ends), nodes in by_size.items():
-        firsts = torch.tensor([first for first, _ in nodes], device=device)[:, None]
-        counts = torch.tensor([count for _, count in nodes], device=device)[:, None]
-        inside = torch.arange(int(counts.max()), device=device)[None]
-        real = inside < counts
-        places = torch.where(real, firsts + inside, firsts)
-        if not ends:
-            yield Group(places, real)
-            continue
-        after = torch.arange(len(ending.tokens), device=device)[None]
-        places = torch.cat([places, firsts + counts + after], dim=1)
-        yield Group(
-            places, torch.cat([real, after.expand(len(nodes), -1) >= 0], dim=1), _seen_with(real, ending, device)
-        )
+    for ends in (False, True):
+        nodes = [(first, count) for first, count, leaf in own if (leaf and bool(ending.tokens)) == ends]
+        for alike in _alike(nodes, len(ending.tokens) if ends else 0):
+            yield _group(alike, ending if ends else NO_ENDING, device)
+
+
+def _alike(nodes: Sequence[tuple[int, int]], more: int) -> Iterator[list[tuple[int, int]]]:
+    """Nodes split by length so that the products of padding and those that a call is worth are fewest.
+
+    Args:
+        nodes: first place and number of tokens.
+        more: tokens that follow each.
+    """
+    by_length: dict[int, list[tuple[int, int]]] = {}
+    for node in sorted(nodes, key=lambda node: node[1]):
+        by_length.setdefault(node[1], []).append(node)
+    lengths = list(by_length)
+    best, begins = [0.0], [0]
+    for end, longest in enumerate(lengths, start=1):
+        options = []
+        count = 0
+        for begin in range(end - 1, -1, -1):
+            count += len(by_length[lengths[begin]])
+            options.append((best[begin] + CALL + count * (longest + more) ** 2, begin))
+        cost, begin = min(options)
+        best.append(cost)
+        begins.append(begin)
+    end = len(lengths)
+    while end:
+        yield [node for length in lengths[begins[end] : end] for node in by_length[length]]
+        end = begins[end]
+
+
+def _group(nodes: Sequence[tuple[int, int]], ending: Ending, device: torch.device) -> Group:
+    firsts = torch.tensor([first for first, _ in nodes], device=device)[:, None]
+    counts = torch.tensor([count for _, count in nodes], device=device)[:, None]
+    inside = torch.arange(int(counts.max()), device=device)[None]
+    real = inside < counts
+    places = torch.where(real, firsts + inside, firsts)
+    if not ending.tokens:
+        return Group(places, real)
+    after = torch.arange(len(ending.tokens), device=device)[None]
+    places = torch.cat([places, firsts + counts + after], dim=1)
+    all_real = torch.cat([real, after.expand(len(nodes), -1) >= 0], dim=1)
+    return Group(places, all_real, _seen_with(real, ending, device))
 
 
 def _seen_with(real: Tensor, ending: Ending, device: torch.device) -> Tensor:
@@ -189,11 +215,21 @@ def _seen_with(real: Tensor, ending: Ending, device: torch.device) -> Tensor:
     return seen
 
 
-def run(model: LanguageModel, ids: Sequence[int], layout: AttendsBy, read: Sequence[int]) -> Tensor:
-    """Last hidden states of a pass over `ids` at the places `read`, [places, hidden], in the model's dtype."""
+def run(
+    model: LanguageModel,
+    ids: Sequence[int],
+    layout: AttendsBy,
+    read: Sequence[int],
+    *,
+    checkpointed: bool = False,
+) -> Tensor:
+    """Last hidden states of a pass over `ids` at the places `read`, [places, hidden], in the model's dtype.
+
+    `checkpointed` keeps little for a backward pass and computes the rest again, where the network has blocks.
+    """
     hidden, places = embed(model, ids), torch.tensor(read, dtype=torch.long, device=model.device)
     if model.blocks is not None:
-        return model.blocks.run(hidden, layout, places)
+        return model.blocks.run(hidden, layout, places, checkpointed=checkpointed)
     return run_modules(model, hidden, layout).index_select(0, places)
 
 
@@ -223,18 +259,28 @@ def embed(model: LanguageModel, ids: Sequence[int]) -> Tensor:
 
 
 def project(model: LanguageModel, hidden: Tensor) -> Tensor:
-    """Logits over the vocabulary, in float32 at least, for hidden states [..., hidden]."""
+    """Logits over the vocabulary for hidden states [..., hidden], in the model's dtype."""
     logits: Tensor = model.network.get_output_embeddings()(hidden)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     cap = _cap(model)
-    return cap * torch.tanh(logits / cap) if cap else logits
+    return (cap * torch.tanh(wide(logits) / cap)).to(logits.dtype) if cap else logits
+
+
+def wide(logits: Tensor) -> Tensor:
+    """In float32 at least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def normaliser(logits: Tensor) -> Tensor:
+    """Logarithm of the sum of exponentials of [positions, vocabulary], in float32 at least, [positions]."""
+    # A few rows at a time stay in the cache.
+    return torch.cat([wide(part).logsumexp(dim=-1) for part in logits.split(WIDE_AT_ONCE)])
 
 
 def token_logprobs(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log-probability of one token after each hidden state [tokens, hidden], differentiable, [tokens]."""
     head = model.network.get_output_embeddings()
     if head.weight.requires_grad or _cap(model):
-        return -nn.functional.cross_entropy(project(model, hidden), targets, reduction="none")
+        return -nn.functional.cross_entropy(wide(project(model, hidden)), targets, reduction="none")
     logprobs: Tensor = _TokenLogprobs.apply(hidden, targets, head)  # type: ignore[no-untyped-call]
     return logprobs
 
@@ -248,16 +294,18 @@ class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: nn.Linear) -> Tensor:
         logprobs, gradients = [], []
-        parts = zip(hidden.split(PROJECTED_AT_ONCE), targets.split(PROJECTED_AT_ONCE), strict=True)
-        for part, wanted in parts:
+        for part, wanted in zip(hidden.split(LOGITS), targets.split(LOGITS), strict=True):
             logits = head(part)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            logits -= logits.logsumexp(dim=-1, keepdim=True)
-            logprobs.append(logits.gather(1, wanted[:, None])[:, 0])
+            for few, tokens in zip(logits.split(WIDE_AT_ONCE), wanted.split(WIDE_AT_ONCE), strict=True):
+                scores = wide(few)
+                scores = scores - scores.logsumexp(dim=-1, keepdim=True)
+                logprobs.append(scores.gather(1, tokens[:, None])[:, 0])
+                if ctx.needs_input_grad[0]:
+                    chances = scores.exp_()
+                    chances[torch.arange(len(tokens), device=tokens.device), tokens] -= 1
+                    few.copy_(chances)
             if ctx.needs_input_grad[0]:
-                chances = logits.exp_()
-                chances[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
-                gradients.append(chances.to(hidden.dtype) @ head.weight)
+                gradients.append(logits @ head.weight)
         if gradients:
             ctx.save_for_backward(torch.cat(gradients))
         return torch.cat(logprobs)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tunewise.engine.attention import NOTHING, Prefix
-from tunewise.engine.forward import Pass, encode, lay_out, project, rows_of, run
+from tunewise.engine.forward import Pass, encode, lay_out, project, rows_of, run, wide
+from tunewise.engine.memory import tokens_for_scoring
 from tunewise.engine.model import LanguageModel
-from tunewise.engine.scoring import BATCH_TOKENS
 from tunewise.engine.slots import Slots
 from tunewise.engine.tree import Node, Row, common_prefix, grow, in_order
 
@@ -57,7 +57,7 @@ def generate(
     max_tokens: int,
     stop: Sequence[str] = (),
     sampling: Sampling | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> list[Generated]:
     """Continue each prompt.
 
@@ -68,7 +68,7 @@ def generate(
         stop: strings that end a continuation; they are cut off.
         sampling: how tokens are drawn; greedily by default.
         batch_tokens: bounds the tokens that are read at once, and, `WRITTEN` times, those that rows on their way
-            have of their own.
+            have of their own; by default what fits into memory.
     """
     start = time.perf_counter()
     writing = Writing(model, prompts, max_tokens, stop, sampling or Sampling(), batch_tokens)
@@ -91,11 +91,11 @@ def stream(
     sampling: Sampling | None = None,
 ) -> Iterator[str]:
     """Pieces of the text after one prompt, as they are written; together they are what `generate` gives."""
-    writing = Writing(model, [prompt], max_tokens, stop, sampling or Sampling(), BATCH_TOKENS)
+    writing = Writing(model, [prompt], max_tokens, stop, sampling or Sampling())
     given = 0
     for _ in writing.tokens():
         text = writing.texts[0]
-        safe = text.text if text.ended else _safe(text.text, stop)
+        safe = text.text if text.ended else _safe(model.decode(text.tokens), stop)
         if len(safe) > given:
             yield safe[given:]
             given = len(safe)
@@ -117,6 +117,7 @@ class _Text:
 
     tokens: list[int] = field(default_factory=list)
     text: str = ""
+    """Of all tokens; made when it ends, or is looked through for stop strings."""
     finished: bool = False
     ended: bool = False
 
@@ -131,7 +132,7 @@ class Writing:
         max_tokens: int,
         stop: Sequence[str],
         sampling: Sampling,
-        batch_tokens: int,
+        batch_tokens: int | None = None,
     ) -> None:
         self.model = model
         self.rows = rows_of(model, prompts)
@@ -140,7 +141,7 @@ class Writing:
         self._max_tokens = max_tokens
         self._stop = tuple(stop)
         self._sampling = sampling
-        self._budget = batch_tokens
+        self._budget = batch_tokens or tokens_for_scoring(model.footprint)
         self._draws: dict[int, torch.Generator] = {}
 
     @torch.inference_mode()
@@ -216,7 +217,8 @@ class Writing:
         """A token of the smallest set that holds `top_p` of the probability."""
         if row not in self._draws:
             self._draws[row] = torch.Generator().manual_seed(self._sampling.seed * 1_000_003 + row)
-        probabilities, order = (logits / self._sampling.temperature).softmax(dim=-1).cpu().sort(descending=True)
+        likely = (wide(logits) / self._sampling.temperature).softmax(dim=-1).cpu()
+        probabilities, order = likely.sort(descending=True)
         beyond = probabilities.cumsum(dim=0) - probabilities >= self._sampling.top_p
         beyond[0] = False  # the likeliest always stays
         drawn = torch.multinomial(probabilities.masked_fill(beyond, 0.0), 1, generator=self._draws[row])
@@ -226,15 +228,17 @@ class Writing:
         """Add `token` to `row`; whether the row goes on."""
         text = self.texts[row]
         if token in self.model.end_ids:
+            text.text = self.model.decode(text.tokens)
             text.finished = text.ended = True
             return False
         text.tokens.append(token)
-        text.text = self.model.decode(text.tokens)
+        text.ended = len(text.tokens) >= self._max_tokens
+        if text.ended or self._stop:
+            text.text = self.model.decode(text.tokens)
         cuts = [text.text.index(mark) for mark in self._stop if mark in text.text]
         if cuts:
             text.text = text.text[: min(cuts)]
-            text.finished = True
-        text.ended = text.finished or len(text.tokens) >= self._max_tokens
+            text.finished = text.ended = True
         return not text.ended
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from tunewise.cost import ModelShape, operations
 from tunewise.engine.adapters import Weights, attached
 from tunewise.engine.blocks import Blocks
+from tunewise.engine.memory import Footprint
 from tunewise.errors import SettingError
 
 
@@ -50,6 +51,12 @@ class LanguageModel:
         """The network without its output head."""
         network = self.network
         return network.get_decoder() if hasattr(network, "get_decoder") else network.model
+
+    @property
+    def footprint(self) -> Footprint:
+        """What it takes of memory."""
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        return Footprint(self.shape, self.dtype.itemsize, parameters)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunewise.engine.forward import PROJECTED_AT_ONCE, Ending, passes, project, rows_of, run
+from tunewise.engine.forward import Ending, normaliser, passes, project, rows_of, run, wide
+from tunewise.engine.memory import LOGITS, tokens_for_scoring
 from tunewise.engine.model import LanguageModel
-
-BATCH_TOKENS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,7 @@ def score_labels(
     prompts: Sequence[Sequence[int]],
     labels: Sequence[Sequence[int]],
     *,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> LabelScores:
     """Score every label after every prompt.
 
@@ -104,7 +103,7 @@ def score_labels(
         model: carries its weights already.
         prompts: token ids of each prompt, none empty.
         labels: token ids of each label, none empty; pass them through `close_labels` first.
-        batch_tokens: how many tokens go through the network at once.
+        batch_tokens: how many tokens go through the network at once; by default what fits into memory.
     """
     trie = LabelTrie.of(labels)
     ending = Ending(trie.tokens, trie.depths, trie.ancestors())
@@ -112,7 +111,7 @@ def score_labels(
     logprobs = np.zeros((len(rows), len(labels)))
     milliseconds, cached = np.zeros(len(rows)), np.zeros(len(rows), dtype=int)
     shared_ms, since = 0.0, time.perf_counter()
-    for laid in passes(model, rows, batch_tokens, ending):
+    for laid in passes(model, rows, batch_tokens or tokens_for_scoring(model.footprint), ending):
         start = time.perf_counter()
         shared_ms += (start - since) * 1000
         batch = laid.rows
@@ -141,14 +140,15 @@ def _label_logprobs(model: LanguageModel, read: Tensor, trie: LabelTrie) -> np.n
     for place, token in wanted:
         by_place.setdefault(place, []).append(token)
     found = torch.zeros(rows, len(wanted), dtype=torch.float64)
-    step = max(1, PROJECTED_AT_ONCE // rows)
+    step = max(1, LOGITS // rows)
     for first in range(0, places, step):
         chunk = read[:, first : first + step].reshape(-1, size)
-        logits = project(model, chunk).view(rows, -1, model.shape.vocabulary)
-        normaliser = logits.logsumexp(dim=-1)
+        logits = project(model, chunk)
+        normalisers = normaliser(logits).view(rows, -1)
+        logits = logits.view(rows, -1, model.shape.vocabulary)
         for place in range(first, min(first + step, places)):
             tokens = by_place.get(place, [])
-            values = logits[:, place - first, tokens] - normaliser[:, place - first, None]
+            values = wide(logits[:, place - first, tokens]) - normalisers[:, place - first, None]
             found[:, [column[place, token] for token in tokens]] = values.double().cpu()
     scores = torch.stack([found[:, [column[edge] for edge in path]].sum(dim=1) for path in trie.edges], dim=1)
     result: np.ndarray = scores.numpy()

@@ -13,7 +13,7 @@ of a longer one: a trial can be paused, compared with others, and continued bit 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +23,9 @@ from torch import Tensor
 
 from tunewise.engine.adapters import Weights
 from tunewise.engine.answers import Pairs, answer_logprobs
+from tunewise.engine.memory import room_for_training
 from tunewise.engine.model import LanguageModel
 from tunewise.errors import TrialError
-
-PASS_TOKENS = 4096
-"""Tokens that go through the network at once; a batch with more is taken in parts, their gradients added up."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,26 @@ def _flatten(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
     return torch.cat([tensor.detach().to(device, torch.float32).flatten() for tensor in tensors])
 
 
+@contextmanager
+def _adding_to(places: Mapping[str, Tensor], leaves: Mapping[str, Tensor]) -> Iterator[None]:
+    """While this lasts, the gradient of each leaf goes to its place as soon as it is there, and is let go."""
+
+    def adder(place: Tensor) -> Callable[[Tensor], None]:
+        def add(leaf: Tensor) -> None:
+            assert leaf.grad is not None
+            place.add_(leaf.grad)
+            leaf.grad = None
+
+        return add
+
+    hooks = [leaf.register_post_accumulate_grad_hook(adder(places[name])) for name, leaf in leaves.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 class Training:
     """Weights being learned, and where their learning stands."""
 
@@ -76,7 +94,9 @@ class Training:
         # All values lie in one tensor, of which each master is a part: one update instead of hundreds.
         self._sizes = {name: tensor.shape for name, tensor in start.tensors.items()}
         self._flat = _flatten(start.tensors.values(), model.device)
+        self._gradient = torch.zeros_like(self._flat)
         self._masters = self._parts(self._flat)
+        self._room = room_for_training(model.footprint, self._kind, self._flat.numel(), pairs.longest)
         self._mean: Tensor | None = None
         self._optimizer = torch.optim.AdamW(
             [self._flat], lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -166,10 +186,10 @@ class Training:
         step = self.step + 1
         batch = self.pairs.take(self._rows_of(step))
         loss = 0.0
-        gradient = torch.zeros_like(self._flat)
-        with self._learning(parts) as leaves, torch.enable_grad():
-            for part in batch.parts(PASS_TOKENS):
-                loss += self._learn_from(part, batch.answer_tokens, list(leaves.values()), gradient)
+        gradient = self._gradient.zero_()
+        with self._learning(parts) as leaves, _adding_to(self._parts(gradient), leaves), torch.enable_grad():
+            for part in batch.parts(self._room.tokens):
+                loss += self._learn_from(part, batch.answer_tokens)
         self._flat.grad = gradient
         torch.nn.utils.clip_grad_norm_([self._flat], self.recipe.clip)
         for group in self._optimizer.param_groups:
@@ -182,14 +202,13 @@ class Training:
             self._average()
         return StepReport(step, loss)
 
-    def _learn_from(self, part: Pairs, answer_tokens: int, leaves: Sequence[Tensor], gradient: Tensor) -> float:
-        """Add a part of a batch to the flat `gradient`, and return its share of the loss."""
-        logprobs, _ = answer_logprobs(self.model, part, f"train-{self._kind}")
+    def _learn_from(self, part: Pairs, answer_tokens: int) -> float:
+        """Send the gradient of a part of a batch to where it is added up, and return its share of the loss."""
+        logprobs, _ = answer_logprobs(
+            self.model, part, f"train-{self._kind}", checkpointed=self._room.checkpointed
+        )
         loss = -logprobs.sum() / answer_tokens
-        found = torch.autograd.grad(loss, leaves, allow_unused=True)
-        for place, leaf in zip(self._parts(gradient).values(), found, strict=True):
-            if leaf is not None:
-                place.add_(leaf)
+        loss.backward()
         return float(loss.detach())
 
     def _average(self) -> None:

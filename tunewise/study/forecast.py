@@ -17,8 +17,8 @@ from typing import Any
 
 from tunewise.adapted import BATCH_ROWS, AdaptedModel
 from tunewise.cost import ModelShape, operations
+from tunewise.engine.memory import BATCH_TOKENS, LIBRARIES, PASS_TOKENS, Footprint
 from tunewise.engine.scoring import LabelTrie, close_labels
-from tunewise.engine.training import PASS_TOKENS
 from tunewise.engine.tree import common_prefix
 from tunewise.task import Choices, Dataset
 
@@ -140,18 +140,14 @@ class Forecaster:
 
     def memory_mb(self, kind: str | None, batch_size: int, parameters: int, bytes_each: int) -> float:
         """Peak resident memory of a trial: libraries, weights, optimizer state, activations."""
-        weights = parameters * bytes_each / 1e6
         if kind is None:
-            return 300.0
-        # Per token and layer: inputs of the linear layers and of the gated feed-forward, kept for the backward.
-        rows = batch_size if kind.startswith("train") else 2048 / max(1.0, self.tokens.suffix)
-        per_token = self.shape.layers * (10 * self.shape.hidden + 4 * self.shape.intermediate) * bytes_each
-        tokens = min(rows * self.tokens.suffix + self.tokens.prefix, max(PASS_TOKENS, self.tokens.longest))
-        activations = tokens * per_token / 1e6 if kind.startswith("train") else tokens * 0.05
-        learned = {"train-full": parameters, "train-lora": 0.04 * parameters}.get(kind, 0.0)
-        state = learned * (12 + 4 + bytes_each) / 1e6
-        logits = rows * max(1.0, self.tokens.answer) * self.shape.vocabulary * 12 / 1e6
-        return 700.0 + weights + activations + state + logits
+            return LIBRARIES / 2e6
+        footprint = Footprint(self.shape, bytes_each, parameters)
+        if not kind.startswith("train"):
+            return footprint.scoring(BATCH_TOKENS) / 1e6
+        tokens = self.tokens.prefix + batch_size * (self.tokens.suffix + self.tokens.answer)
+        learned = {"train-full": parameters, "train-lora": round(0.04 * parameters)}.get(kind, 0)
+        return footprint.training(kind.removeprefix("train-"), learned, min(tokens, PASS_TOKENS)) / 1e6
 
     def _prefix(self, demonstrations: int) -> float:
         return self.tokens.prefix + demonstrations * self.tokens.turn

@@ -1,0 +1,163 @@
+"""What a pass takes of memory, and how much may go through the network at once within a limit.
+
+The limit is a share of what the machine has, not of what is free at the moment: how a batch is parted shows in the
+last digits of its gradient, and a study must come out the same twice. `TUNEWISE_MEMORY` sets it, as in `4GB`.
+
+>>> room_for_training(model, "lora", learned=4_900_000, longest=200)
+Room(tokens=4096, checkpointed=False)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from tunewise.cost import ModelShape
+from tunewise.errors import SettingError, TrialError
+
+PASS_TOKENS = 4096
+"""Tokens that go through the network at once in training, at most: more are not faster."""
+BATCH_TOKENS = 2048
+"""The same in scoring."""
+SHARE = 0.8
+"""Of the machine's memory, without a limit of the user's."""
+LIBRARIES = 600e6
+"""Bytes that the process takes before a model is loaded, with everything imported."""
+SLACK = 1.15
+"""By which a pass takes more than the tensors that are counted: padding, small ones, what the allocator keeps."""
+LOGITS = 256
+"""Positions whose logits are held at once."""
+UNITS = {"": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True)
+class Room:
+    """How a batch goes through the network."""
+
+    tokens: int
+    """At once; a batch with more is taken in parts, one row at least."""
+    checkpointed: bool
+    """Whether only the inputs of layers are kept for the backward pass, and the rest is computed again."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a model in one dtype."""
+
+    shape: ModelShape
+    itemsize: int
+    """Of a value of the network."""
+    parameters: int
+
+    @property
+    def weights(self) -> float:
+        """Of all weights."""
+        return float(self.parameters * self.itemsize)
+
+    def kept(self, *, checkpointed: bool = False) -> float:
+        """For each token, from the forward to the backward pass."""
+        shape = self.shape
+        if checkpointed:
+            return float(shape.layers * shape.hidden * self.itemsize)
+        attention = self._wide * shape.head_size * (2 * shape.heads + 2 * shape.kv_heads)
+        return float(shape.layers * (attention + self.itemsize * (2 * shape.hidden + 2 * shape.intermediate)))
+
+    @property
+    def passing(self) -> float:
+        """For each token, while a layer is computed."""
+        shape = self.shape
+        attention = self._wide * shape.head_size * 4 * (shape.heads + 2 * shape.kv_heads)
+        return float(attention + self.itemsize * (4 * shape.hidden + 6 * shape.intermediate))
+
+    @property
+    def logits(self) -> float:
+        """Of the positions that are projected at once, with what is made of them."""
+        return float(LOGITS * self.shape.vocabulary * (self.itemsize + 1))
+
+    def learning(self, kind: str, learned: int) -> float:
+        """Masters, moments and gradients in float32; what the network computes with, and its gradients."""
+        copies = 0 if kind == "soft-prompt" else 2 * self.itemsize
+        return float(learned * (16 + copies))
+
+    def training(self, kind: str, learned: int, tokens: float, *, checkpointed: bool = False) -> float:
+        """Everything, while a pass over `tokens` is trained on; `kind` as in `Weights`."""
+        layer = self.kept() / self.shape.layers if checkpointed else 0.0
+        each = self.kept(checkpointed=checkpointed) + self.passing + layer
+        fixed = LIBRARIES + self.weights + self.learning(kind, learned) + self.logits
+        return fixed + SLACK * each * tokens
+
+    def scoring(self, tokens: float) -> float:
+        """Everything, while a pass over `tokens` is scored."""
+        return LIBRARIES + self.weights + self.logits + SLACK * self.passing * tokens
+
+    @property
+    def _wide(self) -> int:
+        return max(4, self.itemsize)
+
+
+def limit() -> float:
+    """Bytes that may be used.
+
+    Raises:
+        SettingError: `TUNEWISE_MEMORY` is not a size.
+    """
+    wish = os.environ.get("TUNEWISE_MEMORY")
+    if wish is not None:
+        found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?I?B?)\s*", wish.upper())
+        unit = found and UNITS.get(found[2] if found[2].endswith("B") or not found[2] else found[2] + "B")
+        if not found or not unit or found[1].count(".") > 1 or not float(found[1] if found[1] != "." else 0):
+            raise SettingError(f"TUNEWISE_MEMORY is {wish!r}; expected a size such as 4GB or 800MB.")
+        return float(found[1]) * unit
+    return SHARE * _machine_bytes()
+
+
+def _machine_bytes() -> float:
+    """Memory of the GPU where there is one, else of the machine, or what of it this process is given."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(0).total_memory)
+    total = float(psutil.virtual_memory().total)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:
+                total = min(total, float(file.read()))
+        except (OSError, ValueError):  # no such file, or no limit in it
+            continue
+    return total
+
+
+def room_for_training(footprint: Footprint, kind: str, learned: int, longest: int) -> Room:
+    """How much of a batch may be trained on at once.
+
+    Args:
+        footprint: of the model.
+        kind: of weights that learn.
+        learned: how many values.
+        longest: tokens of the longest row.
+
+    Raises:
+        TrialError: not even one row fits.
+    """
+    most = limit()
+    for checkpointed in (False, True):
+        fixed = footprint.training(kind, learned, 0, checkpointed=checkpointed)
+        each = footprint.training(kind, learned, 1, checkpointed=checkpointed) - fixed
+        tokens = int((most - fixed) / each)
+        if tokens >= longest:
+            return Room(min(tokens, PASS_TOKENS), checkpointed)
+    needed = footprint.training(kind, learned, longest, checkpointed=True)
+    raise TrialError(
+        f"training would take about {needed / 1e9:.1f} GB for one row of {longest:,} tokens, with {learned:,} "
+        f"values learned; {most / 1e9:.1f} GB may be used. Learn fewer values (lora, soft-prompt), shorten the "
+        "rows, or raise the limit with TUNEWISE_MEMORY."
+    )
+
+
+def tokens_for_scoring(footprint: Footprint) -> int:
+    """How many tokens may be scored at once; a few in any case."""
+    fixed = footprint.scoring(0)
+    tokens = (limit() - fixed) / (footprint.scoring(1) - fixed)
+    return max(64, min(BATCH_TOKENS, int(tokens)))
