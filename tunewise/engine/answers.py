@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tunewise.engine.below import Below
 from tunewise.engine.forward import Pass, lay_out, passes, rows_of, run, token_logprobs
 from tunewise.engine.memory import tokens_for_scoring
 from tunewise.engine.model import LanguageModel
@@ -25,13 +26,16 @@ class Pairs:
 
     prompts: Sequence[Sequence[int]]
     answers: Sequence[Sequence[int]]
+    numbers: Sequence[int] = ()
+    """Of rows that were taken from others, where they stood there."""
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     def take(self, rows: Sequence[int]) -> Pairs:
         """The pairs at `rows`, in that order."""
-        return Pairs([self.prompts[row] for row in rows], [self.answers[row] for row in rows])
+        numbers = [self.numbers[row] for row in rows] if self.numbers else list(rows)
+        return Pairs([self.prompts[row] for row in rows], [self.answers[row] for row in rows], numbers)
 
     @property
     def answer_tokens(self) -> int:
@@ -39,9 +43,9 @@ class Pairs:
         return sum(map(len, self.answers))
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        return max(len(prompt) + len(answer) for prompt, answer in zip(self.prompts, self.answers, strict=True))
+    def lengths(self) -> list[int]:
+        """Tokens of each row that go through the network: an answer's last one is never read."""
+        return [len(prompt) + len(answer) - 1 for prompt, answer in zip(self.prompts, self.answers, strict=True)]
 
     def parts(self, tokens: int) -> Iterator[Pairs]:
         """The pairs in parts of about `tokens` tokens, what all prompts share counted once; one pair at least."""
@@ -60,7 +64,7 @@ class Pairs:
 
 
 def answer_logprobs(
-    model: LanguageModel, pairs: Pairs, kind: str, *, checkpointed: bool = False
+    model: LanguageModel, pairs: Pairs, kind: str, *, checkpointed: bool = False, below: Below | None = None
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of every answer token of one batch, in one pass, differentiable.
 
@@ -69,12 +73,13 @@ def answer_logprobs(
         pairs: the batch.
         kind: of work that the pass counts as.
         checkpointed: see `run`.
+        below: what layers that do not learn give for the rows that `pairs` were taken from.
 
     Returns:
         Log-probabilities [answer tokens], and the row that each belongs to [answer tokens].
     """
     rows = _rows(model, pairs)
-    return _read(model, pairs, rows, lay_out(model, grow(rows)), kind, checkpointed=checkpointed)
+    return _read(model, pairs, rows, lay_out(model, grow(rows)), kind, checkpointed=checkpointed, below=below)
 
 
 @torch.inference_mode()
@@ -96,7 +101,14 @@ def _rows(model: LanguageModel, pairs: Pairs) -> list[Row]:
 
 
 def _read(
-    model: LanguageModel, pairs: Pairs, rows: Sequence[Row], laid: Pass, kind: str, *, checkpointed: bool = False
+    model: LanguageModel,
+    pairs: Pairs,
+    rows: Sequence[Row],
+    laid: Pass,
+    kind: str,
+    *,
+    checkpointed: bool = False,
+    below: Below | None = None,
 ) -> tuple[Tensor, Tensor]:
     places: list[int] = []
     targets: list[int] = []
@@ -106,7 +118,10 @@ def _read(
         places.extend(laid.place(row, rows[row].shareable + index) for index in range(len(answer)))
         targets.extend(answer)
         owners.extend([row] * len(answer))
-    hidden = run(model, laid.ids, laid.layout, places, checkpointed=checkpointed)
+    given = None if below is None else (below.layers, below.states(laid, pairs.numbers))
+    share = 1.0 if below is None else below.share
+    hidden = run(model, laid.ids, laid.layout, places, checkpointed=checkpointed, below=given)
     logprobs = token_logprobs(model, hidden, torch.tensor(targets, device=model.device))
-    model.count(kind, tokens=len(laid.ids), products=laid.layout.products, projected=len(targets))
+    products = share * laid.layout.products
+    model.count(kind, tokens=share * len(laid.ids), products=products, projected=len(targets))
     return logprobs, torch.tensor(owners, device=model.device)

@@ -1,8 +1,8 @@
 """Decoder layers of the usual kind, computed as few large operations with gradients of their own.
 
 Norm, projections, rotation, attention, projection, norm, gated feed-forward: that is a layer of Llama, Mistral,
-Qwen and their like. A layer here is two autograd functions with attention between them. Projections of one input
-are one product; what the backward pass can work out again cheaply is not kept; nothing frozen gets a gradient.
+Qwen and their like. A layer here is two autograd functions with attention between them. Sums are written where
+they are wanted; what the backward pass can work out again cheaply is not kept; nothing frozen gets a gradient.
 Whether a network is of this kind is tried when it is loaded, not guessed from its name; others run through their
 own modules, with the same attention.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -49,119 +48,79 @@ ACTIVATIONS = {
 ACTIVATIONS["swish"] = ACTIVATIONS["silu"]
 
 
-class Joined:
-    """Linear layers that read the same input, as one product."""
+class Siblings:
+    """Linear layers that read the same input; what is alike for all of them is done once."""
 
-    def __init__(self, layers: Sequence[AdaptableLinear]) -> None:
-        self._layers = tuple(layers)
+    def __init__(self, *layers: AdaptableLinear) -> None:
+        self._layers = layers
         self._weights = [layer.weight for layer in layers]
         self._biases = [layer.bias for layer in layers]
-        ends = [0, *accumulate(layer.out_features for layer in layers)]
-        self._outs = [slice(first, last) for first, last in pairwise(ends)]
-        """Of each layer in what all give."""
-        if len(layers) > 1:
-            self._lay_together()
 
     @property
     def learned(self) -> list[Tensor]:
         """Tensors that want a gradient, in the order in which `backward` gives it."""
-        updates = [tensor for update in self._updates() for tensor in (update.of.a, update.of.b)]
+        updates = [tensor for _, update, _ in self._updates() for tensor in (update.a, update.b)]
         biases = [bias for bias in self._biases if bias is not None]
         return [tensor for tensor in (*self._weights, *biases, *updates) if tensor.requires_grad]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """[tokens, in] as [tokens, all outs], and what the low-rank updates are made of, [tokens, ranks]."""
-        output = self._linear(x)
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """[tokens, in] as [tokens, out] of each, and what low-rank updates are made of, [tokens, all ranks]."""
+        parts = zip(self._weights, self._biases, strict=True)
+        outputs = [nn.functional.linear(x, weight, bias) for weight, bias in parts]
         updates = self._updates()
         if not updates:
-            return output, None
+            return outputs, None
         low = x @ _stacked(updates).t()
-        for update in updates:
-            output[:, update.outs].addmm_(low[:, update.ranks], update.of.b.t(), alpha=update.of.scale)
-        return output, low
+        for place, update, ranks in updates:
+            outputs[place].addmm_(low[:, ranks], update.b.t(), alpha=update.scale)
+        return outputs, low
 
     def backward(
-        self, x: Tensor, low: Tensor | None, gradient: Tensor, *, wanted: bool = True
+        self, x: Tensor, low: Tensor | None, gradients: Sequence[Tensor], *, wanted: bool = True
     ) -> tuple[Tensor | None, list[Tensor]]:
-        """Gradients of the input, if it is wanted, and of `learned`."""
-        to_x = self._linear_backward(gradient) if wanted else None
-        found: list[Tensor] = []
-        if any(weight.requires_grad for weight in self._weights):
-            to_weights = gradient.t() @ x
-            parts = zip(self._weights, self._outs, strict=True)
-            found += [to_weights[outs] for weight, outs in parts if weight.requires_grad]
-        for bias, outs in zip(self._biases, self._outs, strict=True):
-            if bias is not None and bias.requires_grad:
-                found.append(gradient[:, outs].sum(dim=0))
+        """Gradients of the input, if it is wanted, and of `learned`, from those of each output."""
+        to_x = None
+        if wanted:
+            to_x = gradients[0] @ self._weights[0]
+            for gradient, weight in zip(gradients[1:], self._weights[1:], strict=True):
+                to_x.addmm_(gradient, weight)
+        found = [
+            gradient.t() @ x
+            for gradient, weight in zip(gradients, self._weights, strict=True)
+            if weight.requires_grad
+        ]
+        found += [
+            gradient.sum(dim=0)
+            for gradient, bias in zip(gradients, self._biases, strict=True)
+            if bias is not None and bias.requires_grad
+        ]
         updates = self._updates()
         if updates and low is not None:
-            to_low = torch.cat([gradient[:, update.outs] @ update.of.b for update in updates], dim=1)
-            to_low *= updates[0].of.scale
+            to_low = torch.cat([gradients[place] @ update.b for place, update, _ in updates], dim=1)
+            to_low *= updates[0][1].scale
             if to_x is not None:
                 to_x.addmm_(to_low, _stacked(updates))
-            if updates[0].of.a.requires_grad:
+            if updates[0][1].a.requires_grad:
                 to_a = to_low.t() @ x
-                for update in updates:
-                    to_b = low[:, update.ranks].t() @ gradient[:, update.outs]
-                    found += [to_a[update.ranks], to_b.mul_(update.of.scale).t()]
+                for place, update, ranks in updates:
+                    to_b = low[:, ranks].t() @ gradients[place]
+                    found += [to_a[ranks], to_b.mul_(update.scale).t()]
         return to_x, found
 
-    def _lay_together(self) -> None:
-        """Put the weights into one tensor, of which each layer's own is a part from now on: they are held once."""
-        whole = torch.cat([weight.data for weight in self._weights])
-        for weight, outs in zip(self._weights, self._outs, strict=True):
-            weight.data = whole[outs]
-
-    def _whole(self) -> Tensor | None:
-        """The weights as one, if they lie together; other tensors stand there while a tuned model is carried."""
-        first = self._weights[0].detach()
-        row = first.shape[1]
-        together = all(
-            weight.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-            and weight.storage_offset() == first.storage_offset() + outs.start * row
-            for weight, outs in zip(self._weights, self._outs, strict=True)
-        )
-        return first.as_strided((self._outs[-1].stop, row), (row, 1)) if together else None
-
-    def _linear(self, x: Tensor) -> Tensor:
-        whole = self._whole()
-        if whole is not None and not any(bias is not None for bias in self._biases):
-            return x @ whole.t()
-        parts = zip(self._weights, self._biases, strict=True)
-        return torch.cat([nn.functional.linear(x, weight, bias) for weight, bias in parts], dim=1)
-
-    def _linear_backward(self, gradient: Tensor) -> Tensor:
-        whole = self._whole()
-        if whole is not None:
-            return gradient @ whole
-        first, *more = zip(self._weights, self._outs, strict=True)
-        to_x = gradient[:, first[1]] @ first[0]
-        for weight, outs in more:
-            to_x.addmm_(gradient[:, outs], weight)
-        return to_x
-
-    def _updates(self) -> list[_Update]:
-        updates: list[_Update] = []
+    def _updates(self) -> list[tuple[int, LowRank, slice]]:
+        """Low-rank updates: whose, what, and where its ranks stand among those of all."""
+        updates: list[tuple[int, LowRank, slice]] = []
         rank = 0
-        for layer, outs in zip(self._layers, self._outs, strict=True):
+        for place, layer in enumerate(self._layers):
             if layer.update is not None:
                 end = rank + len(layer.update.a)
-                updates.append(_Update(layer.update, outs, slice(rank, end)))
+                updates.append((place, layer.update, slice(rank, end)))
                 rank = end
         return updates
 
 
-@dataclass(frozen=True, eq=False)
-class _Update:
-    """The low-rank update of one of joined layers, and its part in what they give and in their ranks."""
-
-    of: LowRank
-    outs: slice
-    ranks: slice
-
-
-def _stacked(updates: Sequence[_Update]) -> Tensor:
-    return updates[0].of.a if len(updates) == 1 else torch.cat([update.of.a for update in updates])
+def _stacked(updates: Sequence[tuple[int, LowRank, slice]]) -> Tensor:
+    return updates[0][1].a if len(updates) == 1 else torch.cat([update.a for _, update, _ in updates])
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,15 +187,15 @@ class Block:
 
     number: int
     before: Norm
-    attention: Joined
+    attention: Siblings
     """Queries, keys and values."""
     head_norms: tuple[Norm, Norm] | None
     """Of each head's queries and keys, where the model has them."""
-    output: Joined
+    output: Siblings
     between: Norm
-    gates: Joined
+    gates: Siblings
     """The gate and what it lets through."""
-    down: Joined
+    down: Siblings
     activation: Activation
     heads: Heads
     scale: float
@@ -253,7 +212,7 @@ class Block:
         after: Tensor = _After.apply(hidden, attended, self, *learned)  # type: ignore[no-untyped-call]
         return after
 
-    def _learned(self, *parts: Joined | Norm) -> list[Tensor]:
+    def _learned(self, *parts: Siblings | Norm) -> list[Tensor]:
         # Without a gradient there is nothing to hand to autograd, and nothing to look for.
         return [tensor for part in parts for tensor in part.learned] if torch.is_grad_enabled() else []
 
@@ -266,41 +225,39 @@ class _Before(torch.autograd.Function):
         heads = block.heads
         x, factor = block.before.forward(hidden)
         flat, low = block.attention.forward(x)
-        dtype = products.computed_in(flat)
-        raw: Tensor = flat.unflatten(1, (heads.query + 2 * heads.key, -1))
+        parts = [part.unflatten(1, (count, -1)) for part, count in zip(flat, heads.counts, strict=True)]
+        size = parts[0].shape[-1]
+        result = torch.empty(len(x), sum(heads.counts), size, dtype=rotation.cos.dtype, device=x.device)
+        raw: list[Tensor] = []
         factors: list[Tensor] = []
-        result = torch.empty_like(raw, dtype=rotation.cos.dtype).copy_(raw)
         if block.head_norms is not None:
-            for norm, part, place in zip(
-                block.head_norms, _turning(raw, heads), _turning(result, heads), strict=True
-            ):
-                normed, scale = norm.forward(part)
-                place.copy_(normed)
-                factors.append(scale)
+            raw = parts[:2]
+            normed = [norm.forward(part) for norm, part in zip(block.head_norms, raw, strict=True)]
+            parts, factors = [part for part, _ in normed] + parts[2:], [scale for _, scale in normed]
+        for place, part in zip(result.split(heads.counts, dim=1), parts, strict=True):
+            place.copy_(part)
         rotation.turn_(result[:, : heads.query + heads.key])
-        ctx.save_for_backward(hidden, factor, low, raw if factors else None, *factors)
+        ctx.save_for_backward(hidden, factor, low, *raw, *factors)
         ctx.block, ctx.rotation = block, rotation
-        return result.to(dtype)
+        return result.to(products.computed_in(x))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        hidden, factor, low, raw, *factors = ctx.saved_tensors
+        hidden, factor, low, *normed = ctx.saved_tensors
         block, rotation = ctx.block, ctx.rotation
         heads = block.heads
         back = gradients[0].to(rotation.cos.dtype, copy=True)
         rotation.turn_(back[:, : heads.query + heads.key], -1)
-        back = back.to(hidden.dtype)
+        parts = [part.to(hidden.dtype) for part in back.split(heads.counts, dim=1)]
         to_norms: list[Tensor] = []
         if block.head_norms is not None:
-            for norm, part, scale, place in zip(
-                block.head_norms, _turning(raw, heads), factors, _turning(back, heads), strict=True
-            ):
-                to_part, more = norm.backward(part, scale, place)
-                place.copy_(to_part)
+            for place, norm in enumerate(block.head_norms):
+                to_part, more = norm.backward(normed[place], normed[2 + place], parts[place])
+                parts[place] = to_part.to(hidden.dtype)
                 to_norms += more
-        x = block.before.again(hidden, factor)
         wanted = ctx.needs_input_grad[0] or bool(block.before.learned)
-        to_x, to_linear = block.attention.backward(x, low, back.flatten(1), wanted=wanted)
+        flat = [part.flatten(1) for part in parts]
+        to_x, to_linear = block.attention.backward(block.before.again(hidden, factor), low, flat, wanted=wanted)
         to_hidden, to_norm = None, []
         if to_x is not None:
             to_hidden, to_norm = block.before.backward(hidden, factor, to_x)
@@ -308,45 +265,34 @@ class _Before(torch.autograd.Function):
         return to_hidden, None, None, *to_norm, *to_linear, *to_norms
 
 
-def _turning(joined: Tensor, heads: Heads) -> Sequence[Tensor]:
-    """Views of the queries and of the keys in [tokens, all heads, size]."""
-    query, key = joined[:, : heads.query + heads.key].split([heads.query, heads.key], dim=1)
-    return query, key
-
-
 class _After(torch.autograd.Function):
     """From what was attended to, to the hidden states after the layer."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, attended: Tensor, block: Block, *learned: Tensor) -> Tensor:
-        update, low_seen = block.output.forward(attended.flatten(1).to(hidden.dtype))
+        (update,), low_seen = block.output.forward(attended.flatten(1).to(hidden.dtype))
         middle = update.add_(hidden)
         x, factor = block.between.forward(middle)
-        both, low_x = block.gates.forward(x)
-        gate, through = both.chunk(2, dim=1)
-        inner = block.activation.forward(gate).mul_(through)
-        result, low_inner = block.down.forward(inner)
-        ctx.save_for_backward(attended, low_seen, middle, factor, both, low_x, low_inner)
+        (gate, through), low_x = block.gates.forward(x)
+        (result,), low_inner = block.down.forward(block.activation.forward(gate).mul_(through))
+        ctx.save_for_backward(attended, low_seen, middle, factor, gate, through, low_x, low_inner)
         ctx.block = block
         return result.add_(middle)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        attended, low_seen, middle, factor, both, low_x, low_inner = ctx.saved_tensors
+        attended, low_seen, middle, factor, gate, through, low_x, low_inner = ctx.saved_tensors
         block, gradient = ctx.block, gradients[0]
-        gate, through = both.chunk(2, dim=1)
         open_gate = block.activation.forward(gate)
-        to_inner, to_down = block.down.backward(open_gate * through, low_inner, gradient)
-        to_both = torch.empty_like(both)
-        to_gate, to_through = to_both.chunk(2, dim=1)
-        to_through.copy_(open_gate.mul_(to_inner))
-        to_gate.copy_(block.activation.backward(to_inner.mul_(through), gate))
+        to_inner, to_down = block.down.backward(open_gate * through, low_inner, [gradient])
+        to_through = open_gate.mul_(to_inner)
+        to_gate = block.activation.backward(to_inner.mul_(through), gate)
         x = block.between.again(middle, factor)
-        to_x, to_gates = block.gates.backward(x, low_x, to_both)
+        to_x, to_gates = block.gates.backward(x, low_x, [to_gate, to_through])
         to_middle, to_norm = block.between.backward(middle, factor, to_x)
         to_middle = to_middle.add_(gradient).to(middle.dtype)
         seen = attended.flatten(1).to(middle.dtype)
-        to_seen, to_output = block.output.backward(seen, low_seen, to_middle)
+        to_seen, to_output = block.output.backward(seen, low_seen, [to_middle])
         to_attended = to_seen.to(attended.dtype).view(attended.shape)
         return to_middle, to_attended, None, *to_output, *to_norm, *to_gates, *to_down
 
@@ -359,17 +305,20 @@ class Blocks:
     rotary: Any
     norm: Any
 
-    def run(self, hidden: Tensor, layout: AttendsBy, read: Tensor, *, checkpointed: bool = False) -> Tensor:
+    def run(
+        self, hidden: Tensor, layout: AttendsBy, read: Tensor, *, first: int = 0, checkpointed: bool = False
+    ) -> Tensor:
         """[places, hidden] after all layers, normed, at the places `read`: behind them nothing sees the others.
 
         Args:
-            hidden: embeddings, [tokens, hidden].
+            hidden: what goes into the layer `first`, [tokens, hidden]; embeddings by default.
             layout: who sees whom.
             read: places of the pass.
+            first: the layer to begin with.
             checkpointed: whether the backward pass computes each layer again from its input (Chen et al. 2016).
         """
         rotation = self.rotation(hidden, layout.positions)
-        for block in self.layers:
+        for block in self.layers[first:]:
             places = read if block is self.layers[-1] else None
             if checkpointed:
                 hidden = checkpoint(
@@ -377,8 +326,17 @@ class Blocks:
                 )
             else:
                 hidden = block.run(hidden, rotation, layout, places)
+        if first == len(self.layers):
+            hidden = hidden.index_select(0, read)
         normed: Tensor = self.norm(hidden)
         return normed
+
+    def lower(self, hidden: Tensor, layout: AttendsBy, count: int) -> Tensor:
+        """[tokens, hidden] after the lowest `count` layers."""
+        rotation = self.rotation(hidden, layout.positions)
+        for block in self.layers[:count]:
+            hidden = block.run(hidden, rotation, layout)
+        return hidden
 
     def rotation(self, hidden: Tensor, positions: Tensor) -> Rotation:
         """Of tokens at `positions`, finer than the dtype that the network rounds it to."""
@@ -411,12 +369,12 @@ def read(decoder: Any, config: Any, asked: Mapping[int, tuple[float, int | None]
             Block(
                 number=number,
                 before=_norm(layer.input_layernorm),
-                attention=Joined([attention.q_proj, attention.k_proj, attention.v_proj]),
+                attention=Siblings(attention.q_proj, attention.k_proj, attention.v_proj),
                 head_norms=_pair(attention, names) if hasattr(attention, names[0]) else None,
-                output=Joined([attention.o_proj]),
+                output=Siblings(attention.o_proj),
                 between=_norm(layer.post_attention_layernorm),
-                gates=Joined([mlp.gate_proj, mlp.up_proj]),
-                down=Joined([mlp.down_proj]),
+                gates=Siblings(mlp.gate_proj, mlp.up_proj),
+                down=Siblings(mlp.down_proj),
                 activation=activation,
                 heads=heads,
                 scale=asked[number][0],

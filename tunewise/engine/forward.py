@@ -222,14 +222,25 @@ def run(
     read: Sequence[int],
     *,
     checkpointed: bool = False,
+    below: tuple[int, Tensor] | None = None,
 ) -> Tensor:
-    """Last hidden states of a pass over `ids` at the places `read`, [places, hidden], in the model's dtype.
+    """One pass.
 
-    `checkpointed` keeps little for a backward pass and computes the rest again, where the network has blocks.
+    Args:
+        model: carries its weights already.
+        ids: tokens of the pass, node by node.
+        layout: who sees whom.
+        read: places whose states are wanted.
+        checkpointed: keep little for a backward pass and compute the rest again, where the network has blocks.
+        below: how many of the lowest blocks are done already, and what they gave, [tokens, hidden].
+
+    Returns:
+        Last hidden states [places, hidden], in the model's dtype.
     """
-    hidden, places = embed(model, ids), torch.tensor(read, dtype=torch.long, device=model.device)
+    places = torch.tensor(read, dtype=torch.long, device=model.device)
+    first, hidden = below if below is not None else (0, embed(model, ids))
     if model.blocks is not None:
-        return model.blocks.run(hidden, layout, places, checkpointed=checkpointed)
+        return model.blocks.run(hidden, layout, places, first=first, checkpointed=checkpointed)
     return run_modules(model, hidden, layout).index_select(0, places)
 
 

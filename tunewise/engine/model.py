@@ -40,7 +40,7 @@ class LanguageModel:
     meter: Counter[str] = field(default_factory=Counter)
     """Floating-point operations counted so far, by kind of work; only ever grows."""
 
-    def count(self, kind: str, *, tokens: int, products: int, projected: int) -> None:
+    def count(self, kind: str, *, tokens: float, products: float, projected: int) -> None:
         """Add a pass of one `kind` to the meter; see `tunewise.cost.operations`."""
         work = operations(kind, self.shape, tokens=tokens, products=products, projected=projected)
         for part, count in work.items():

@@ -21,9 +21,14 @@ class Heads:
     key: int
     """Heads of the keys, and again of the values; several heads of the queries may read the same one."""
 
+    @property
+    def counts(self) -> list[int]:
+        """Of queries, keys and values."""
+        return [self.query, self.key, self.key]
+
     def split(self, joined: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Views of the three, each [..., heads, tokens, size]."""
-        query, key, value = joined.transpose(-3, -2).split((self.query, self.key, self.key), dim=-3)
+        query, key, value = joined.transpose(-3, -2).split(self.counts, dim=-3)
         return query, key, value
 
     def keys_values(self, joined: Tensor) -> Tensor:

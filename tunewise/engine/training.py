@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tunewise.engine.adapters import Weights
 from tunewise.engine.answers import Pairs, answer_logprobs
+from tunewise.engine.below import Below
 from tunewise.engine.memory import room_for_training
 from tunewise.engine.model import LanguageModel
 from tunewise.errors import TrialError
@@ -96,7 +97,8 @@ class Training:
         self._flat = _flatten(start.tensors.values(), model.device)
         self._gradient = torch.zeros_like(self._flat)
         self._masters = self._parts(self._flat)
-        self._room = room_for_training(model.footprint, self._kind, self._flat.numel(), pairs.longest)
+        self._room = room_for_training(model.footprint, self._kind, self._flat.numel(), max(pairs.lengths))
+        self._below = Below.of(model, start.tensors, pairs.lengths)
         self._mean: Tensor | None = None
         self._optimizer = torch.optim.AdamW(
             [self._flat], lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -205,7 +207,11 @@ class Training:
     def _learn_from(self, part: Pairs, answer_tokens: int) -> float:
         """Send the gradient of a part of a batch to where it is added up, and return its share of the loss."""
         logprobs, _ = answer_logprobs(
-            self.model, part, f"train-{self._kind}", checkpointed=self._room.checkpointed
+            self.model,
+            part,
+            f"train-{self._kind}",
+            checkpointed=self._room.checkpointed,
+            below=self._below,
         )
         loss = -logprobs.sum() / answer_tokens
         loss.backward()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-LEAST_SAVED = 16
+LEAST_SAVED = 6
 """Tokens that a shared beginning must save: each one costs some small attention products of its own."""
 
 

@@ -20,9 +20,11 @@ from tunewise.engine.hardware import kept_rates, machine_key, renew_rates
 if TYPE_CHECKING:
     from tunewise.engine.model import LanguageModel
 
-COUNTING = 3
+COUNTING = 4
 """Changes with the way that work is counted or done: rates kept before are those of other work."""
 PREFIX, LONG_PREFIX, SUFFIX, ROWS = 48, 448, 24, 16
+BATCHES = {"train-lora": 16, "train-soft-prompt": 8, "train-full": 16}
+"""Rows a step, as the methods take them: small steps run slower for what they do."""
 NEW_TOKENS = 12
 REPEATS, CHECK_REPEATS = 3, 2
 SUSTAINED = 0.85
@@ -127,7 +129,6 @@ def _workloads(model: LanguageModel) -> dict[str, Callable[[], object]]:
     from tunewise.engine.training import Recipe, Training
 
     prompts = _prompts(model, PREFIX, ROWS)
-    pairs = Pairs(prompts, _tokens(model, [2] * ROWS))
     soft = model.network.get_input_embeddings().weight[:20].detach().float()
     starts = {
         "train-lora": lambda: new_lora(model.network, model.linear_names, 16, 32, 0),
@@ -141,7 +142,9 @@ def _workloads(model: LanguageModel) -> dict[str, Callable[[], object]]:
 
         def step() -> None:
             if not training:
-                training.append(Training(model, starts[kind](), pairs, Recipe(0.0, ROWS)))
+                rows = BATCHES[kind]
+                pairs = Pairs(prompts[:rows], _tokens(model, [2] * rows))
+                training.append(Training(model, starts[kind](), pairs, Recipe(0.0, rows)))
             for _ in training[0].steps(training[0].step + 1):
                 pass
 
