@@ -97,7 +97,10 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
 
 
 def test_control_c_says_how_to_go_on(tmp_path: Path) -> None:
+    # A shell starts background work with the interrupt ignored, and children inherit that.
     code = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def compare(data, *, out, on_event, **more):
     out.mkdir(parents=True)
     (out / "trials.jsonl").touch()
