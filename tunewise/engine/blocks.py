@@ -24,9 +24,9 @@ from tunewise.engine.products import Heads
 
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
-HEAD_NORMS = {"q_norm", "k_norm"}
-MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
-"""Names of the modules that a layer of this kind has, and no others."""
+HEAD_NORMS = ("q_norm", "k_norm")
+MLP = {"gate_proj", "up_proj", "down_proj"}
+"""Names of the modules that a layer of this kind has, and no others but the activation."""
 
 
 @dataclass(frozen=True)
@@ -145,23 +145,18 @@ class Norm:
         wide = x.to(torch.float32, copy=True)
         size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         factor = size.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
-        return self._weighted(wide.mul_(factor), x.dtype), factor
+        return self.weighted(wide.mul_(factor), x.dtype), factor
 
-    def again(self, x: Tensor, factor: Tensor) -> Tensor:
-        """What `forward` gave."""
-        return self._weighted(x * factor, x.dtype)
-
-    def backward(self, x: Tensor, factor: Tensor, gradient: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Gradients of the input, in float32, and of `learned`."""
-        unit = x * factor
-        more = [(gradient * unit.to(x.dtype)).flatten(0, -2).sum(dim=0)] if self.learned else []
+    def backward(self, unit: Tensor, factor: Tensor, gradient: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Gradients of the input, in float32, and of `learned`; `unit` is the input times the factor."""
+        more = [(gradient * unit.to(gradient.dtype)).flatten(0, -2).sum(dim=0)] if self.learned else []
         to_unit = (gradient * self._weight).to(torch.float32)
         along = (to_unit * unit).mean(dim=-1, keepdim=True)
         return to_unit.addcmul_(unit, along, value=-1).mul_(factor), more
 
-    def _weighted(self, unit: Tensor, dtype: torch.dtype) -> Tensor:
-        normed = unit.to(dtype)
-        return normed.mul_(self._weight)
+    def weighted(self, unit: Tensor, dtype: torch.dtype) -> Tensor:
+        """What `forward` gives, from `unit`: the input times the factor."""
+        return unit.to(dtype) * self._weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,15 +247,17 @@ class _Before(torch.autograd.Function):
         to_norms: list[Tensor] = []
         if block.head_norms is not None:
             for place, norm in enumerate(block.head_norms):
-                to_part, more = norm.backward(normed[place], normed[2 + place], parts[place])
+                to_part, more = norm.backward(normed[place] * normed[2 + place], normed[2 + place], parts[place])
                 parts[place] = to_part.to(hidden.dtype)
                 to_norms += more
         wanted = ctx.needs_input_grad[0] or bool(block.before.learned)
         flat = [part.flatten(1) for part in parts]
-        to_x, to_linear = block.attention.backward(block.before.again(hidden, factor), low, flat, wanted=wanted)
+        unit = hidden * factor
+        x = block.before.weighted(unit, hidden.dtype)
+        to_x, to_linear = block.attention.backward(x, low, flat, wanted=wanted)
         to_hidden, to_norm = None, []
         if to_x is not None:
-            to_hidden, to_norm = block.before.backward(hidden, factor, to_x)
+            to_hidden, to_norm = block.before.backward(unit, factor, to_x)
             to_hidden = to_hidden.to(hidden.dtype)
         return to_hidden, None, None, *to_norm, *to_linear, *to_norms
 
@@ -287,9 +284,10 @@ class _After(torch.autograd.Function):
         to_inner, to_down = block.down.backward(open_gate * through, low_inner, [gradient])
         to_through = open_gate.mul_(to_inner)
         to_gate = block.activation.backward(to_inner.mul_(through), gate)
-        x = block.between.again(middle, factor)
+        unit = middle * factor
+        x = block.between.weighted(unit, middle.dtype)
         to_x, to_gates = block.gates.backward(x, low_x, [to_gate, to_through])
-        to_middle, to_norm = block.between.backward(middle, factor, to_x)
+        to_middle, to_norm = block.between.backward(unit, factor, to_x)
         to_middle = to_middle.add_(gradient).to(middle.dtype)
         seen = attended.flatten(1).to(middle.dtype)
         to_seen, to_output = block.output.backward(seen, low_seen, [to_middle])
@@ -364,13 +362,12 @@ def read(decoder: Any, config: Any, asked: Mapping[int, tuple[float, int | None]
     blocks = []
     for number, layer in enumerate(layers):
         attention, mlp = layer.self_attn, layer.mlp
-        names = sorted(HEAD_NORMS, reverse=True)  # queries first
         blocks.append(
             Block(
                 number=number,
                 before=_norm(layer.input_layernorm),
                 attention=Siblings(attention.q_proj, attention.k_proj, attention.v_proj),
-                head_norms=_pair(attention, names) if hasattr(attention, names[0]) else None,
+                head_norms=_pair(attention) if hasattr(attention, HEAD_NORMS[0]) else None,
                 output=Siblings(attention.o_proj),
                 between=_norm(layer.post_attention_layernorm),
                 gates=Siblings(mlp.gate_proj, mlp.up_proj),
@@ -392,18 +389,13 @@ def _usual(layer: Any) -> bool:
 
     if names(layer) != LAYER:
         return False
-    linears = [
-        getattr(part, name, None)
-        for part, wanted in ((layer.self_attn, ATTENTION), (layer.mlp, MLP))
-        for name in wanted
-        if name != "act_fn"
-    ]
+    attention, mlp = layer.self_attn, layer.mlp
+    if names(attention) not in (ATTENTION, ATTENTION | set(HEAD_NORMS)) or names(mlp) - {"act_fn"} != MLP:
+        return False
+    linears = [getattr(attention, name) for name in ATTENTION] + [getattr(mlp, name) for name in MLP]
     norms = [layer.input_layernorm, layer.post_attention_layernorm]
-    return (
-        names(layer.self_attn) in (ATTENTION, ATTENTION | HEAD_NORMS)
-        and names(layer.mlp) in (MLP, MLP - {"act_fn"})
-        and all(isinstance(linear, AdaptableLinear) for linear in linears)
-        and all(_eps(norm) is not None and getattr(norm, "weight", None) is not None for norm in norms)
+    return all(isinstance(linear, AdaptableLinear) for linear in linears) and all(
+        _eps(norm) is not None and getattr(norm, "weight", None) is not None for norm in norms
     )
 
 
@@ -417,6 +409,6 @@ def _norm(module: Any) -> Norm:
     return Norm(module, float(eps))
 
 
-def _pair(attention: Any, names: Sequence[str]) -> tuple[Norm, Norm]:
-    query, key = (_norm(getattr(attention, name)) for name in names)
+def _pair(attention: Any) -> tuple[Norm, Norm]:
+    query, key = (_norm(getattr(attention, name)) for name in HEAD_NORMS)
     return query, key

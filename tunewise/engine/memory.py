@@ -28,7 +28,7 @@ SLACK = 1.15
 """By which a pass takes more than the tensors that are counted: padding, small ones, what the allocator keeps."""
 LOGITS = 256
 """Positions whose logits are held at once."""
-UNITS = {"": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def limit() -> float:
     """
     wish = os.environ.get("TUNEWISE_MEMORY")
     if wish is not None:
-        found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?I?B?)\s*", wish.upper())
-        unit = found and UNITS.get(found[2] if found[2].endswith("B") or not found[2] else found[2] + "B")
-        if not found or not unit or found[1].count(".") > 1 or not float(found[1] if found[1] != "." else 0):
+        found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(?:(T|[KMG]I?)B?)?\s*", wish.upper())
+        size = float(found[1]) * UNITS[found[2] or ""] if found else 0.0
+        if not size:
             raise SettingError(f"TUNEWISE_MEMORY is {wish!r}; expected a size such as 4GB or 800MB.")
-        return float(found[1]) * unit
+        return size
     return SHARE * _machine_bytes()
 
 

@@ -95,9 +95,8 @@ class Forecasting:
         forecaster = self.ground.forecaster
         if kind is None:
             return forecaster.memory_mb(None, batch_size, 0, 0)
-        network = loaded(self.ground.base.base).network
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        return forecaster.memory_mb(kind, batch_size, parameters, network.dtype.itemsize)
+        footprint = loaded(self.ground.base.base).footprint
+        return forecaster.memory_mb(kind, batch_size, footprint.parameters, footprint.itemsize)
 
     def _rate(self, kind: str | None) -> float:
         """Work a second: at the scoring rate, or, where work is not weighed by rates, at that of the kind."""
