@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tunewise.engine.below import Below
-from tunewise.engine.forward import Pass, lay_out, passes, rows_of, run, token_logprobs
+from tunewise.engine.forward import Pass, filled, lay_out, passes, rows_of, run, token_logprobs
 from tunewise.engine.memory import tokens_for_scoring
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.tree import Row, common_prefix, grow
@@ -79,7 +79,9 @@ def answer_logprobs(
         Log-probabilities [answer tokens], and the row that each belongs to [answer tokens].
     """
     rows = _rows(model, pairs)
-    return _read(model, pairs, rows, lay_out(model, grow(rows)), kind, checkpointed=checkpointed, below=below)
+    return _read(
+        model, pairs, rows, lay_out(model, filled(grow(rows))), kind, checkpointed=checkpointed, below=below
+    )
 
 
 @torch.inference_mode()

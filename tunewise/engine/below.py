@@ -62,7 +62,7 @@ class Below:
         """Hidden states [tokens, hidden] of a pass, given the numbers of its rows; computed if one is new."""
         if not self._done.issuperset(numbers[row] for row in laid.rows):
             return self._compute(laid, numbers)
-        states = self._states.new_empty(len(laid.ids), self._states.shape[1])
+        states = self._states.new_zeros(len(laid.ids), self._states.shape[1])
         for row in laid.rows:
             begin = self._ends[numbers[row]]
             for first, count in laid.paths[row]:

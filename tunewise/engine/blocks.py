@@ -64,15 +64,15 @@ class Siblings:
         return [tensor for tensor in (*self._weights, *biases, *updates) if tensor.requires_grad]
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """[tokens, in] as [tokens, out] of each, and what low-rank updates are made of, [tokens, all ranks]."""
+        """[tokens, in] as [tokens, out] of each, and the low-rank updates' inner values, [tokens, all ranks]."""
         parts = zip(self._weights, self._biases, strict=True)
         outputs = [nn.functional.linear(x, weight, bias) for weight, bias in parts]
         updates = self._updates()
         if not updates:
             return outputs, None
-        low = x @ _stacked(updates).t()
+        low = (x @ _stacked(updates).t()).mul_(updates[0][1].scale)
         for place, update, ranks in updates:
-            outputs[place].addmm_(low[:, ranks], update.b.t(), alpha=update.scale)
+            outputs[place].addmm_(low[:, ranks], update.b.t())
         return outputs, low
 
     def backward(
@@ -102,9 +102,8 @@ class Siblings:
                 to_x.addmm_(to_low, _stacked(updates))
             if updates[0][1].a.requires_grad:
                 to_a = to_low.t() @ x
-                for place, update, ranks in updates:
-                    to_b = low[:, ranks].t() @ gradients[place]
-                    found += [to_a[ranks], to_b.mul_(update.scale).t()]
+                for place, _, ranks in updates:
+                    found += [to_a[ranks], gradients[place].t() @ low[:, ranks]]
         return to_x, found
 
     def _updates(self) -> list[tuple[int, LowRank, slice]]:

@@ -35,6 +35,10 @@ WIDE_AT_ONCE = 16
 """Positions whose logits are held in float32 at once."""
 CALL = 1500
 """Query-key pairs that take as long as starting one more product: what padding may cost instead."""
+ALIKE = 8
+"""Passes of `filled` trees have a multiple of so many tokens."""
+FILLED = 20 * ALIKE
+"""Tokens from which on trees are filled: less than 5 % of all is filling."""
 NO_ENDING = Ending()
 
 
@@ -120,7 +124,7 @@ def encode(model: LanguageModel, node: Node, prefix: Prefix) -> Prefix:
 def lay_out(
     model: LanguageModel, trees: Sequence[Node], prefix: Prefix = NOTHING, ending: Ending = NO_ENDING
 ) -> Pass:
-    """The tokens of `trees` one after the other, and who sees whom."""
+    """The tokens of `trees` one after the other, and who sees whom; nodes without a row are read by nobody."""
     ids: list[int] = []
     positions: list[int] = []
     leaves: dict[int, tuple[int, int]] = {}
@@ -153,6 +157,13 @@ def lay_out(
         earlier=prefix,
     )
     return Pass(ids, layout, leaves, paths)
+
+
+def filled(trees: Sequence[Node]) -> list[Node]:
+    """`trees`, and a few tokens that nobody reads: for each new number of tokens, products are prepared anew."""
+    count = sum(tree.weight for tree in trees)
+    missing = -count % ALIKE if count >= FILLED else 0
+    return [*trees, Node((0,) * missing, 0)] if missing else list(trees)
 
 
 def _groups(own: Sequence[tuple[int, int, bool]], ending: Ending, device: torch.device) -> Iterator[Group]:
@@ -309,7 +320,7 @@ class _TokenLogprobs(torch.autograd.Function):
             logits = head(part)
             for few, tokens in zip(logits.split(WIDE_AT_ONCE), wanted.split(WIDE_AT_ONCE), strict=True):
                 scores = wide(few)
-                scores = scores - scores.logsumexp(dim=-1, keepdim=True)
+                scores -= scores.logsumexp(dim=-1, keepdim=True)
                 logprobs.append(scores.gather(1, tokens[:, None])[:, 0])
                 if ctx.needs_input_grad[0]:
                     chances = scores.exp_()

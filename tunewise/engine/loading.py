@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunewise.cost import ModelShape
-from tunewise.engine import attention, blocks
+from tunewise.engine import attention, blocks, memory
 from tunewise.engine.adapters import make_adaptable
 from tunewise.engine.forward import embed, lay_out, run_modules
 from tunewise.engine.hardware import best_device, best_dtype
@@ -37,6 +37,7 @@ def load(folder: Path, dtype: torch.dtype | None = None) -> LanguageModel:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    memory.keep_freed()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         network = AutoModelForCausalLM.from_pretrained(

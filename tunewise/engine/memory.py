@@ -9,9 +9,13 @@ Room(tokens=4096, checkpointed=False)
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import re
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from tunewise.cost import ModelShape
 from tunewise.errors import SettingError, TrialError
@@ -28,6 +32,10 @@ SLACK = 1.15
 """By which a pass takes more than the tensors that are counted: padding, small ones, what the allocator keeps."""
 LOGITS = 256
 """Positions whose logits are held at once."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's `mallopt`."""
+MALLOC_SETTINGS = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+"""Variables by which a user sets them."""
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
@@ -94,6 +102,33 @@ class Footprint:
     @property
     def _wide(self) -> int:
         return max(4, self.itemsize)
+
+
+def keep_freed() -> None:
+    """Let memory that is freed stay with the process, for the next pass.
+
+    By default glibc gives large blocks back to the system, which clears them page by page when they are asked for
+    again, pass after pass. Elsewhere, and where the user has set glibc's own variables, nothing is changed.
+    """
+    libc = _glibc()
+    if libc is not None and not any(name in os.environ for name in MALLOC_SETTINGS):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def give_back() -> None:
+    """Give what is free back to the system, where work is done."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> Any:
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 def limit() -> float:

@@ -12,8 +12,9 @@ of a longer one: a trial can be paused, compared with others, and continued bit 
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,9 @@ from tunewise.engine.below import Below
 from tunewise.engine.memory import room_for_training
 from tunewise.engine.model import LanguageModel
 from tunewise.errors import TrialError
+
+CHUNK = 1 << 24
+"""Values that the optimizer updates at once."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +67,15 @@ def _flatten(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
 
 
 @contextmanager
-def _adding_to(places: Mapping[str, Tensor], leaves: Mapping[str, Tensor]) -> Iterator[None]:
-    """While this lasts, the gradient of each leaf goes to its place as soon as it is there, and is let go."""
-
-    def adder(place: Tensor) -> Callable[[Tensor], None]:
-        def add(leaf: Tensor) -> None:
-            assert leaf.grad is not None
-            place.add_(leaf.grad)
-            leaf.grad = None
-
-        return add
-
-    hooks = [leaf.register_post_accumulate_grad_hook(adder(places[name])) for name, leaf in leaves.items()]
+def _uncollected() -> Iterator[None]:
+    """Without Python's search for cycles, which a step makes none of and would set off again and again."""
+    on = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        if on:
+            gc.enable()
 
 
 class Training:
@@ -95,14 +91,17 @@ class Training:
         # All values lie in one tensor, of which each master is a part: one update instead of hundreds.
         self._sizes = {name: tensor.shape for name, tensor in start.tensors.items()}
         self._flat = _flatten(start.tensors.values(), model.device)
-        self._gradient = torch.zeros_like(self._flat)
+        self._first, self._second = torch.zeros_like(self._flat), torch.zeros_like(self._flat)
         self._masters = self._parts(self._flat)
         self._room = room_for_training(model.footprint, self._kind, self._flat.numel(), max(pairs.lengths))
         self._below = Below.of(model, start.tensors, pairs.lengths)
         self._mean: Tensor | None = None
+        self._chunks = self._flat.split(CHUNK)
+        self._widened = torch.empty_like(self._chunks[0])
         self._optimizer = torch.optim.AdamW(
-            [self._flat], lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+            self._chunks, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
+        self._remember()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -119,9 +118,10 @@ class Training:
             TrialError: a loss is not a number, or infinite.
         """
         live = self._live_copy()
-        leaves = {name: part.detach().requires_grad_() for name, part in self._parts(live).items()}
+        gradient = torch.zeros_like(live)
         while self.step < until:
-            report = self._one_step(live, leaves)
+            with _uncollected():
+                report = self._one_step(live, gradient)
             if not math.isfinite(report.loss):
                 raise TrialError(
                     f"the loss became {report.loss} at step {report.step} "
@@ -139,13 +139,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on exactly: tensors by name, and the step."""
-        moments = self._optimizer.state.get(self._flat) or {}
-        whole = {
-            "master": self._flat,
-            "mean": self._mean,
-            "first": moments.get("exp_avg"),
-            "second": moments.get("exp_avg_sq"),
-        }
+        whole = {"master": self._flat, "mean": self._mean, "first": self._first, "second": self._second}
         tensors = {
             f"{kind}.{name}": part
             for kind, flat in whole.items()
@@ -162,16 +156,19 @@ class Training:
             parts = [state["tensors"].get(f"{kind}.{name}") for name in self._sizes]
             return None if parts[0] is None else _flatten(parts, self.model.device)
 
-        master, first = whole("master"), whole("first")
-        assert master is not None
-        self._flat.copy_(master)
         self._mean = whole("mean")
-        if first is not None:
-            self._optimizer.state[self._flat] = {
-                "step": torch.tensor(float(self.step), device=self._flat.device),
-                "exp_avg": first,
-                "exp_avg_sq": whole("second"),
-            }
+        for kind, flat in {"master": self._flat, "first": self._first, "second": self._second}.items():
+            kept = whole(kind)
+            assert kept is not None
+            flat.copy_(kept)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Hand the moments and the number of steps so far to the optimizer."""
+        moments = zip(self._chunks, self._first.split(CHUNK), self._second.split(CHUNK), strict=True)
+        for chunk, first, second in moments:
+            step = torch.tensor(float(self.step), device=chunk.device)
+            self._optimizer.state[chunk] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
 
     def _parts(self, flat: Tensor) -> dict[str, Tensor]:
         """Views of one tensor with all values, by name."""
@@ -183,26 +180,45 @@ class Training:
         soft = self._kind == "soft-prompt"  # cast inside the pass, so its gradient arrives in float32
         return self._flat if soft else self._flat.to(self.model.dtype)
 
-    def _one_step(self, live: Tensor, parts: dict[str, Tensor]) -> StepReport:
-        """Learn from one batch; `live` is what the network computes with, `parts` the leaves that lie in it."""
+    def _one_step(self, live: Tensor, gradient: Tensor) -> StepReport:
+        """Learn from one batch; `live` is what the network computes with, `gradient` room for its gradient."""
         step = self.step + 1
         batch = self.pairs.take(self._rows_of(step))
+        parts = list(batch.parts(self._room.tokens))
         loss = 0.0
-        gradient = self._gradient.zero_()
-        with self._learning(parts) as leaves, _adding_to(self._parts(gradient), leaves), torch.enable_grad():
-            for part in batch.parts(self._room.tokens):
+        # Parts are summed in float32; one alone has nothing to lose.
+        total = gradient if len(parts) == 1 or gradient.dtype == self._flat.dtype else torch.zeros_like(self._flat)
+        gradient.zero_()
+        with self._learning(live, gradient), torch.enable_grad():
+            for part in parts:
                 loss += self._learn_from(part, batch.answer_tokens)
-        self._flat.grad = gradient
-        torch.nn.utils.clip_grad_norm_([self._flat], self.recipe.clip)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * min(1.0, step / max(1, self.recipe.warmup_steps))
-        self._optimizer.step()
-        self._flat.grad = None
+                if total is not gradient:
+                    total += gradient
+                    gradient.zero_()
+        self._update(total, step)
         with torch.no_grad():
             if live is not self._flat:
                 live.copy_(self._flat)
             self._average()
         return StepReport(step, loss)
+
+    @torch.no_grad()
+    def _update(self, gradient: Tensor, step: int) -> None:
+        """One step of AdamW, the gradient clipped to a norm (Pascanu et al. 2013)."""
+        chunks = gradient.split(CHUNK)
+        norm = torch.stack([self._in_float32(chunk).norm() for chunk in chunks]).norm()
+        scale = (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * min(1.0, step / max(1, self.recipe.warmup_steps))
+        # A chunk at a time: only its gradient is held in float32.
+        for chunk, arrived in zip(self._chunks, chunks, strict=True):
+            chunk.grad = self._in_float32(arrived).mul_(scale)
+            self._optimizer.step()
+            chunk.grad = None
+
+    def _in_float32(self, chunk: Tensor) -> Tensor:
+        """A chunk of the gradient, until the next one is asked for."""
+        return self._widened[: len(chunk)].copy_(chunk)
 
     def _learn_from(self, part: Pairs, answer_tokens: int) -> float:
         """Send the gradient of a part of a batch to where it is added up, and return its share of the loss."""
@@ -226,21 +242,20 @@ class Training:
         self._mean.lerp_(self._flat, 1 - self.recipe.average)
 
     @contextmanager
-    def _learning(self, live: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """The model carrying `live`; yields the leaves that gradients arrive at."""
-        with self.model.carrying(Weights(self._kind, live, self._settings)):
-            if self._kind != "full":
-                yield live
-                return
-            parameters = dict(self.model.network.named_parameters())
-            leaves = {name: parameters[name] for name in live}
-            for leaf in leaves.values():
-                leaf.requires_grad_(True)
+    def _learning(self, live: Tensor, gradient: Tensor) -> Iterator[None]:
+        """The model carrying `live`, whose gradients are added up where they belong in `gradient`."""
+        parts = {name: part.detach() for name, part in self._parts(live).items()}
+        with self.model.carrying(Weights(self._kind, parts, self._settings)):
+            leaves = dict(self.model.network.named_parameters()) if self._kind == "full" else parts
+            for name, place in self._parts(gradient).items():
+                leaves[name].requires_grad_(True)
+                leaves[name].grad = place
             try:
-                yield leaves
+                yield
             finally:
-                for leaf in leaves.values():
-                    leaf.requires_grad_(False)
+                for name in parts:
+                    leaves[name].requires_grad_(False)
+                    leaves[name].grad = None
 
     def _rows_of(self, step: int) -> list[int]:
         """Rows of a step: every epoch is an order of its own, drawn from the seed and the epoch alone."""

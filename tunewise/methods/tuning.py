@@ -47,6 +47,7 @@ def tune(
         TrialError: a prompt of either split is longer than the model reads.
     """
     from tunewise.adapted import loaded
+    from tunewise.engine.memory import give_back
     from tunewise.engine.training import Training
 
     start = replace(start, calibration=None)
@@ -73,7 +74,10 @@ def tune(
         if verdict.stop:
             trial.save_state({**training.state(), **best.state(training.state()["tensors"])})
             break
-    return best.candidate or replace(start, weights=training.weights())
+    tuned = best.candidate or replace(start, weights=training.weights())
+    del training  # with its moments and gradients
+    give_back()
+    return tuned
 
 
 def _learn(training: Training, until: int, total: int, trial: Trial) -> bool:
