@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tunewise.engine.answers import Pairs, answer_logprobs
+from tunewise.engine.blocks import Blocks, Rotation
 from tunewise.engine.loading import load
 from tunewise.engine.model import LanguageModel
 
@@ -100,6 +101,19 @@ def test_layers_of_the_usual_kind_are_blocks_and_learn_as_their_modules(
 
 def test_layers_that_scale_what_they_add_are_left_to_their_modules(made: Callable[..., LanguageModel]) -> None:
     assert made(_granite).blocks is None
+
+
+def test_layers_whose_sizes_do_not_go_together_are_left_to_their_modules(
+    made: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Blocks.rotation
+
+    def half(self: Blocks, hidden: torch.Tensor, positions: torch.Tensor) -> Rotation:
+        rotation = whole(self, hidden, positions)
+        return Rotation(rotation.cos[..., ::2], rotation.sin[..., ::2])
+
+    monkeypatch.setattr(Blocks, "rotation", half)
+    assert made(_qwen2).blocks is None
 
 
 def test_the_tiny_model_runs_in_blocks(tiny_folder: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +54,8 @@ def test_less_memory_means_smaller_parts_then_checkpoints_then_a_refusal(
         return memory.room_for_training(footprint, "lora", 1000, longest=50)
 
     plenty = footprint.training("lora", 1000, 10_000)
-    fifty = footprint.training("lora", 1000, 51)
-    least = footprint.training("lora", 1000, 51, checkpointed=True)
+    fifty = footprint.training("lora", 1000, 51, parted=True)
+    least = footprint.training("lora", 1000, 51, checkpointed=True, parted=True)
     assert least < fifty < plenty
     assert room(plenty) == memory.Room(memory.PASS_TOKENS, checkpointed=False)
     assert room(fifty) == memory.Room(51, checkpointed=False)
@@ -84,3 +88,31 @@ def test_scores_are_the_same_within_little_memory(model: LanguageModel, monkeypa
     monkeypatch.setenv("TUNEWISE_MEMORY", "1MB")
     assert memory.tokens_for_scoring(model.footprint) == 64
     assert np.allclose(score_labels(model, PAIRS.prompts, labels).logprobs, whole, atol=1e-6)
+
+
+FAULTS = """
+import resource
+from tunewise.engine.memory import give_back, keep_freed
+keep_freed()
+import torch
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    [torch.ones(1 << 18) for _ in range(64)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first, *again = (faults() for _ in range(4))
+give_back()
+print(first, min(again), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("settings", [{}, {"MALLOC_MMAP_THRESHOLD_": "131072"}])
+def test_freed_memory_stays_with_the_process_until_it_is_given_back(settings: dict[str, str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, env={**os.environ, **settings}, check=True
+    )
+    first, again, after = map(int, ran.stdout.split())
+    assert first > 10_000
+    assert after > 10_000
+    # The user's own setting is left alone.
+    assert again > 10_000 if settings else again < 2_000

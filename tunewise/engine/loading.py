@@ -101,10 +101,13 @@ def _equal(model: LanguageModel, found: blocks.Blocks) -> bool:
     if not all(torch.equal(before, step) for (before, _), step in zip(seen, steps, strict=False)):
         return False
     rotation = found.rotation(steps[0], laid.layout.positions)
-    return all(
-        _near(block.run(before, rotation, laid.layout), before, after)
-        for block, (before, after) in zip(found.layers, seen, strict=True)
-    )
+    try:
+        return all(
+            _near(block.run(before, rotation, laid.layout), before, after)
+            for block, (before, after) in zip(found.layers, seen, strict=True)
+        )
+    except RuntimeError:  # sizes that do not go together: layers of another structure under the same names
+        return False
 
 
 def _near(ours: Tensor, before: Tensor, after: Tensor) -> bool:

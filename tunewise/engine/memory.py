@@ -26,10 +26,14 @@ BATCH_TOKENS = 2048
 """The same in scoring."""
 SHARE = 0.8
 """Of the machine's memory, without a limit of the user's."""
-LIBRARIES = 600e6
+LIBRARIES = 550e6
 """Bytes that the process takes before a model is loaded, with everything imported."""
 SLACK = 1.15
 """By which a pass takes more than the tensors that are counted: padding, small ones, what the allocator keeps."""
+MASTER = 4
+"""Bytes of a value in float32."""
+CHUNK = 1 << 24
+"""Values that the optimizer updates at once, and whose gradients it holds in float32."""
 LOGITS = 256
 """Positions whose logits are held at once."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -83,16 +87,27 @@ class Footprint:
         """Of the positions that are projected at once, with what is made of them."""
         return float(LOGITS * self.shape.vocabulary * (self.itemsize + 1))
 
-    def learning(self, kind: str, learned: int) -> float:
-        """Masters, moments and gradients in float32; what the network computes with, and its gradients."""
-        copies = 0 if kind == "soft-prompt" else 2 * self.itemsize
-        return float(learned * (16 + copies))
+    def learning(self, kind: str, learned: int, *, parted: bool = False) -> float:
+        """Of what learns: masters and moments in float32, what the network computes with, gradients.
 
-    def training(self, kind: str, learned: int, tokens: float, *, checkpointed: bool = False) -> float:
-        """Everything, while a pass over `tokens` is trained on; `kind` as in `Weights`."""
+        Args:
+            kind: as in `Weights`.
+            learned: how many values.
+            parted: whether a batch is taken in parts, whose gradients are summed in float32.
+        """
+        same = kind == "soft-prompt" or self.itemsize == MASTER
+        live = 0 if same else self.itemsize
+        gradient = MASTER if same else self.itemsize
+        summed = MASTER if parted and not same else 0
+        return float(learned * (3 * MASTER + live + gradient + summed) + MASTER * min(learned, CHUNK))
+
+    def training(
+        self, kind: str, learned: int, tokens: float, *, checkpointed: bool = False, parted: bool = False
+    ) -> float:
+        """Everything, while a pass over `tokens` is trained on; see `learning`."""
         layer = self.kept() / self.shape.layers if checkpointed else 0.0
         each = self.kept(checkpointed=checkpointed) + self.passing + layer
-        fixed = LIBRARIES + self.weights + self.learning(kind, learned) + self.logits
+        fixed = LIBRARIES + self.weights + self.learning(kind, learned, parted=parted) + self.logits
         return fixed + SLACK * each * tokens
 
     def scoring(self, tokens: float) -> float:
@@ -178,12 +193,12 @@ def room_for_training(footprint: Footprint, kind: str, learned: int, longest: in
     """
     most = limit()
     for checkpointed in (False, True):
-        fixed = footprint.training(kind, learned, 0, checkpointed=checkpointed)
-        each = footprint.training(kind, learned, 1, checkpointed=checkpointed) - fixed
+        fixed = footprint.training(kind, learned, 0, checkpointed=checkpointed, parted=True)
+        each = footprint.training(kind, learned, 1, checkpointed=checkpointed, parted=True) - fixed
         tokens = int((most - fixed) / each)
         if tokens >= longest:
             return Room(min(tokens, PASS_TOKENS), checkpointed)
-    needed = footprint.training(kind, learned, longest, checkpointed=True)
+    needed = footprint.training(kind, learned, longest, checkpointed=True, parted=True)
     raise TrialError(
         f"training would take about {needed / 1e9:.1f} GB for one row of {longest:,} tokens, with {learned:,} "
         f"values learned; {most / 1e9:.1f} GB may be used. Learn fewer values (lora, soft-prompt), shorten the "

@@ -25,12 +25,9 @@ from torch import Tensor
 from tunewise.engine.adapters import Weights
 from tunewise.engine.answers import Pairs, answer_logprobs
 from tunewise.engine.below import Below
-from tunewise.engine.memory import room_for_training
+from tunewise.engine.memory import CHUNK, room_for_training
 from tunewise.engine.model import LanguageModel
 from tunewise.errors import TrialError
-
-CHUNK = 1 << 24
-"""Values that the optimizer updates at once."""
 
 
 @dataclass(frozen=True)
