@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ import torch
 
 from tunewise.engine import memory
 from tunewise.engine.adapters import new_lora
-from tunewise.engine.answers import Pairs
+from tunewise.engine.answers import Pairs, score_answers
+from tunewise.engine.generating import generate
 from tunewise.engine.loading import load
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.scoring import score_labels
@@ -88,6 +91,31 @@ def test_scores_are_the_same_within_little_memory(model: LanguageModel, monkeypa
     monkeypatch.setenv("TUNEWISE_MEMORY", "1MB")
     assert memory.tokens_for_scoring(model.footprint) == 64
     assert np.allclose(score_labels(model, PAIRS.prompts, labels).logprobs, whole, atol=1e-6)
+
+
+def test_the_search_for_cycles_waits_until_scores_are_there(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    count = LanguageModel.count
+
+    def counted(self: LanguageModel, *args: Any, **kwargs: Any) -> None:
+        seen.append(gc.isenabled())
+        count(self, *args, **kwargs)
+
+    monkeypatch.setattr(LanguageModel, "count", counted)
+    score_labels(model, PAIRS.prompts, [[20], [21, 22]])
+    score_answers(model, PAIRS)
+    generate(model, PAIRS.prompts, max_tokens=2)
+    assert seen
+    assert not any(seen)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        score_answers(model, PAIRS)
+        assert not gc.isenabled()  # as the caller wished
+    finally:
+        gc.enable()
 
 
 FAULTS = """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tunewise.engine.below import Below
 from tunewise.engine.forward import Pass, filled, lay_out, passes, rows_of, run, token_logprobs
-from tunewise.engine.memory import tokens_for_scoring
+from tunewise.engine.memory import tokens_for_scoring, uncollected
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.tree import Row, common_prefix, grow
 
@@ -85,6 +85,7 @@ def answer_logprobs(
 
 
 @torch.inference_mode()
+@uncollected()
 def score_answers(model: LanguageModel, pairs: Pairs, *, batch_tokens: int | None = None) -> np.ndarray:
     """Log-probability of each whole answer after its prompt, float64 [rows]."""
     totals = torch.zeros(len(pairs), dtype=torch.float64)

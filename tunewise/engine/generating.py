@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tunewise.engine.attention import NOTHING, Prefix
 from tunewise.engine.forward import Pass, encode, lay_out, project, rows_of, run, wide
-from tunewise.engine.memory import tokens_for_scoring
+from tunewise.engine.memory import tokens_for_scoring, uncollected
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.slots import Slots
 from tunewise.engine.tree import Node, Row, common_prefix, grow, in_order
@@ -50,6 +50,7 @@ class Generated:
     new_tokens: int
 
 
+@uncollected()
 def generate(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tunewise.engine.forward import Ending, normaliser, passes, project, rows_of, run, wide
-from tunewise.engine.memory import LOGITS, tokens_for_scoring
+from tunewise.engine.memory import LOGITS, tokens_for_scoring, uncollected
 from tunewise.engine.model import LanguageModel
 
 
@@ -90,6 +90,7 @@ def close_labels(labels: Sequence[Sequence[int]], end_id: int) -> list[list[int]
 
 
 @torch.inference_mode()
+@uncollected()
 def score_labels(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],

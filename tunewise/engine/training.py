@@ -12,7 +12,6 @@ of a longer one: a trial can be paused, compared with others, and continued bit 
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from torch import Tensor
 from tunewise.engine.adapters import Weights
 from tunewise.engine.answers import Pairs, answer_logprobs
 from tunewise.engine.below import Below
-from tunewise.engine.memory import CHUNK, room_for_training
+from tunewise.engine.memory import CHUNK, room_for_training, uncollected
 from tunewise.engine.model import LanguageModel
 from tunewise.errors import TrialError
 
@@ -61,18 +60,6 @@ class StepReport:
 def _flatten(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
     """All values one after the other, as a float32 copy."""
     return torch.cat([tensor.detach().to(device, torch.float32).flatten() for tensor in tensors])
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without Python's search for cycles, which a step makes none of and would set off again and again."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
 
 
 class Training:
@@ -117,7 +104,7 @@ class Training:
         live = self._live_copy()
         gradient = torch.zeros_like(live)
         while self.step < until:
-            with _uncollected():
+            with uncollected():
                 report = self._one_step(live, gradient)
             if not math.isfinite(report.loss):
                 raise TrialError(
