@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tunewise.engine.answers import Pairs, answer_logprobs
-from tunewise.engine.blocks import Blocks, Rotation
+from tunewise.engine.blocks import Blocks
 from tunewise.engine.loading import load
 from tunewise.engine.model import LanguageModel
+from tunewise.engine.parts import Rotation
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,

@@ -9,17 +9,18 @@ own modules, with the same attention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tunewise.engine import products
-from tunewise.engine.adapters import AdaptableLinear, LowRank
+from tunewise.engine.adapters import AdaptableLinear
 from tunewise.engine.attention import AttendsBy
+from tunewise.engine.parts import ACTIVATIONS, Activation, Norm, Rotation, Siblings
 from tunewise.engine.products import Heads
 
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -27,152 +28,6 @@ ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 HEAD_NORMS = ("q_norm", "k_norm")
 MLP = {"gate_proj", "up_proj", "down_proj"}
 """Names of the modules that a layer of this kind has, and no others but the activation."""
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A gate, and its gradient."""
-
-    forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
-    """From the gradient of the output and the input."""
-
-
-ACTIVATIONS = {
-    "silu": Activation(nn.functional.silu, torch.ops.aten.silu_backward),
-    "gelu_pytorch_tanh": Activation(
-        lambda x: nn.functional.gelu(x, approximate="tanh"),
-        lambda grad, x: torch.ops.aten.gelu_backward(grad, x, approximate="tanh"),
-    ),
-}
-ACTIVATIONS["swish"] = ACTIVATIONS["silu"]
-
-
-class Siblings:
-    """Linear layers that read the same input; what is alike for all of them is done once."""
-
-    def __init__(self, *layers: AdaptableLinear) -> None:
-        self._layers = layers
-        self._weights = [layer.weight for layer in layers]
-        self._biases = [layer.bias for layer in layers]
-
-    @property
-    def learned(self) -> list[Tensor]:
-        """Tensors that want a gradient, in the order in which `backward` gives it."""
-        updates = [tensor for _, update, _ in self._updates() for tensor in (update.a, update.b)]
-        biases = [bias for bias in self._biases if bias is not None]
-        return [tensor for tensor in (*self._weights, *biases, *updates) if tensor.requires_grad]
-
-    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """[tokens, in] as [tokens, out] of each, and the low-rank updates' inner values, [tokens, all ranks]."""
-        parts = zip(self._weights, self._biases, strict=True)
-        outputs = [nn.functional.linear(x, weight, bias) for weight, bias in parts]
-        updates = self._updates()
-        if not updates:
-            return outputs, None
-        low = (x @ _stacked(updates).t()).mul_(updates[0][1].scale)
-        for place, update, ranks in updates:
-            outputs[place].addmm_(low[:, ranks], update.b.t())
-        return outputs, low
-
-    def backward(
-        self, x: Tensor, low: Tensor | None, gradients: Sequence[Tensor], *, wanted: bool = True
-    ) -> tuple[Tensor | None, list[Tensor]]:
-        """Gradients of the input, if it is wanted, and of `learned`, from those of each output."""
-        to_x = None
-        if wanted:
-            to_x = gradients[0] @ self._weights[0]
-            for gradient, weight in zip(gradients[1:], self._weights[1:], strict=True):
-                to_x.addmm_(gradient, weight)
-        found = [
-            gradient.t() @ x
-            for gradient, weight in zip(gradients, self._weights, strict=True)
-            if weight.requires_grad
-        ]
-        found += [
-            gradient.sum(dim=0)
-            for gradient, bias in zip(gradients, self._biases, strict=True)
-            if bias is not None and bias.requires_grad
-        ]
-        updates = self._updates()
-        if updates and low is not None:
-            to_low = torch.cat([gradients[place] @ update.b for place, update, _ in updates], dim=1)
-            to_low *= updates[0][1].scale
-            if to_x is not None:
-                to_x.addmm_(to_low, _stacked(updates))
-            if updates[0][1].a.requires_grad:
-                to_a = to_low.t() @ x
-                for place, _, ranks in updates:
-                    found += [to_a[ranks], gradients[place].t() @ low[:, ranks]]
-        return to_x, found
-
-    def _updates(self) -> list[tuple[int, LowRank, slice]]:
-        """Low-rank updates: whose, what, and where its ranks stand among those of all."""
-        updates: list[tuple[int, LowRank, slice]] = []
-        rank = 0
-        for place, layer in enumerate(self._layers):
-            if layer.update is not None:
-                end = rank + len(layer.update.a)
-                updates.append((place, layer.update, slice(rank, end)))
-                rank = end
-        return updates
-
-
-def _stacked(updates: Sequence[tuple[int, LowRank, slice]]) -> Tensor:
-    return updates[0][1].a if len(updates) == 1 else torch.cat([update.a for _, update, _ in updates])
-
-
-@dataclass(frozen=True, eq=False)
-class Norm:
-    """Division by the root of the mean square, times a weight (Zhang & Sennrich 2019); in float32 inside."""
-
-    module: Any
-    eps: float
-
-    @property
-    def learned(self) -> list[Tensor]:
-        """The weight, where it wants a gradient."""
-        return [self._weight] if self._weight.requires_grad else []
-
-    @property
-    def _weight(self) -> Tensor:
-        weight: Tensor = self.module.weight
-        return weight
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[..., size] normed, and what it was multiplied by before the weight, [..., 1] in float32."""
-        wide = x.to(torch.float32, copy=True)
-        size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        factor = size.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
-        return self.weighted(wide.mul_(factor), x.dtype), factor
-
-    def backward(self, unit: Tensor, factor: Tensor, gradient: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Gradients of the input, in float32, and of `learned`; `unit` is the input times the factor."""
-        more = [(gradient * unit.to(gradient.dtype)).flatten(0, -2).sum(dim=0)] if self.learned else []
-        to_unit = (gradient * self._weight).to(torch.float32)
-        along = (to_unit * unit).mean(dim=-1, keepdim=True)
-        return to_unit.addcmul_(unit, along, value=-1).mul_(factor), more
-
-    def weighted(self, unit: Tensor, dtype: torch.dtype) -> Tensor:
-        """What `forward` gives, from `unit`: the input times the factor."""
-        return unit.to(dtype) * self._weight
-
-
-@dataclass(frozen=True, eq=False)
-class Rotation:
-    """Rotary positions (Su et al. 2021) of the tokens of a pass, for halves that lie apart."""
-
-    cos: Tensor
-    sin: Tensor
-    """Each [tokens, 1, head size], in float32 at least."""
-
-    def turn_(self, x: Tensor, sign: int = 1) -> None:
-        """Turn [tokens, heads, size] in place, or back with `sign` -1."""
-        half = x.shape[-1] // 2
-        across = x * self.sin
-        x *= self.cos
-        x[..., :half].sub_(across[..., half:], alpha=sign)
-        x[..., half:].add_(across[..., :half], alpha=sign)
 
 
 @dataclass(frozen=True, eq=False)
