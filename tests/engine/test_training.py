@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
-from tunewise.engine import forward, memory, training
+from tunewise.engine import frames, laying, memory, training
 from tunewise.engine.adapters import Weights, new_lora
 from tunewise.engine.answers import Pairs, answer_logprobs
 from tunewise.engine.loading import load
@@ -73,21 +74,30 @@ def test_filling_changes_nothing(model: LanguageModel, kind: str, monkeypatch: p
         trained = Training(model, start, PAIRS, RECIPE)
         return [report.loss for report in trained.steps(3)], dict(trained.weights().tensors)
 
-    assert forward.filled([Node((1,) * 11, 0)]) == [Node((1,) * 11, 0)]
+    assert len(laid_out(11).ids) == 11
     bare = learned()
-    monkeypatch.setattr(forward, "FILLED", 1)
-    assert sum(node.weight for node in forward.filled([Node((1,) * 11, 0)])) == 16
+    monkeypatch.setattr(laying, "FILLING", 1)
+    monkeypatch.setattr(frames, "FILLING", 1)
+    assert len(laid_out(11).ids) == 16
     filled = learned()
     assert bare[0] == pytest.approx(filled[0], rel=1e-9)
     for name, tensor in bare[1].items():
         assert torch.allclose(tensor, filled[1][name], atol=1e-6), name
 
 
-def test_filling_stays_below_five_percent() -> None:
-    for count in range(1, 400):
-        total = sum(node.weight for node in forward.filled([Node((1,) * count, 0)]))
-        assert (total - count) / total < 0.05
-        assert total % forward.ALIKE == 0 or total == count < forward.FILLED
+def laid_out(*counts: int) -> laying.Pass:
+    rows = [Node((1,) * count, 0, row=number) for number, count in enumerate(counts)]
+    return laying.lay_out(rows, torch.device("cpu"), alike=True)
+
+
+@pytest.mark.parametrize("most", [20, 60, 300])
+def test_filling_stays_below_five_percent(most: int) -> None:
+    draw = random.Random(most)
+    for rows in range(1, 60):
+        laid = laid_out(*(draw.randint(1, most) for _ in range(rows)))
+        filling = len(laid.ids) - laid.tokens
+        assert filling < 0.05 * len(laid.ids)
+        assert len(laid.ids) < 320 or len(laid.ids) % laying.ALIKE == 0
 
 
 def test_the_collector_is_left_as_it_was(model: LanguageModel) -> None:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from tunewise.engine.below import Below
-from tunewise.engine.forward import Pass, filled, lay_out, passes, rows_of, run, token_logprobs
+from tunewise.engine.forward import passes, rows_of, run, token_logprobs
+from tunewise.engine.laying import Pass, lay_out
 from tunewise.engine.memory import tokens_for_scoring, uncollected
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.tree import Row, common_prefix, grow
@@ -79,9 +80,8 @@ def answer_logprobs(
         Log-probabilities [answer tokens], and the row that each belongs to [answer tokens].
     """
     rows = _rows(model, pairs)
-    return _read(
-        model, pairs, rows, lay_out(model, filled(grow(rows))), kind, checkpointed=checkpointed, below=below
-    )
+    laid = lay_out(grow(rows), model.device, alike=True)
+    return _read(model, pairs, rows, laid, kind, checkpointed=checkpointed, below=below)
 
 
 @torch.inference_mode()
@@ -126,5 +126,5 @@ def _read(
     hidden = run(model, laid.ids, laid.layout, places, checkpointed=checkpointed, below=given)
     logprobs = token_logprobs(model, hidden, torch.tensor(targets, device=model.device))
     products = share * laid.layout.products
-    model.count(kind, tokens=share * len(laid.ids), products=products, projected=len(targets))
+    model.count(kind, tokens=share * laid.tokens, products=products, projected=len(targets))
     return logprobs, torch.tensor(owners, device=model.device)

@@ -1,8 +1,9 @@
 """Attention over a tree of tokens: every product that somebody reads, and none that is masked.
 
 A pass holds nodes one after the other, each before what continues it. A token attends to its own node up to
-itself, to all of the nodes above, and to what was encoded earlier. Nodes below one lie next to each other, so each
-of these is one plain product without a mask, and their results are merged by their normalisers (`products`).
+itself, to all of the nodes above, and to what was encoded earlier. Short nodes stand together in frames of equal
+width, which are one product under a mask; all that is below a long node is one product with it, without a mask.
+Results are merged by their normalisers (`products`).
 
 Where that cannot be (a sliding window that is shorter than a row, a GPU), the same tree is written as a mask.
 """
@@ -51,28 +52,38 @@ NOTHING = Prefix()
 
 
 class Group:
-    """Nodes of similar length, side by side: their attention to themselves."""
+    """Frames of equal width, one after the other; tokens of a frame see no others of the group."""
 
-    def __init__(self, places: Tensor, real: Tensor, seen: Tensor | None = None) -> None:
-        """Tokens and who sees whom.
+    def __init__(self, first: int, count: int, width: int, ends: Tensor | None = None) -> None:
+        """Which places.
 
         Args:
-            places: where each token stands in the pass, [nodes, width]; padding repeats a place.
-            real: which of them are tokens, bool [nodes, width].
-            seen: which keys each query sees, bool [nodes, width, width]; None where that is all up to itself.
+            first: the first one.
+            count: of frames.
+            width: places of each.
+            ends: see `Layout`; None where every token sees all of its frame up to itself.
         """
-        self.places, self.real, self.seen = places, real, seen
+        self._places = slice(first, first + count * width)
+        self.count, self.width = count, width
+        self._ends = ends
         self._mask: Tensor | None = None
 
     @property
     def causal(self) -> bool:
-        """Whether every token sees all up to itself."""
-        return self.seen is None
+        """Whether every token sees all of its frame up to itself."""
+        return self._ends is None
+
+    def of(self, tokens: Tensor) -> Tensor:
+        """A view of [tokens, …] as [frames, width, …]."""
+        frames: Tensor = tokens[self._places].unflatten(0, (self.count, self.width))
+        return frames
 
     def mask(self, dtype: torch.dtype) -> Tensor | None:
-        """What it sees as an additive mask [nodes, 1, width, width]; None where it is causal."""
-        if self.seen is not None and (self._mask is None or self._mask.dtype != dtype):
-            self._mask = products.additive(self.seen, dtype)[:, None]
+        """What it sees as an additive mask [frames, 1, width, width]; None where it is causal."""
+        if self._ends is not None and (self._mask is None or self._mask.dtype != dtype):
+            ends = self.of(self._ends)
+            places = torch.arange(self._places.start, self._places.stop, device=ends.device)
+            self._mask = products.additive(_seen(places.view_as(ends), ends), dtype)[:, None]
         return self._mask
 
 
@@ -84,39 +95,6 @@ class Link:
     keys: slice
 
 
-class Seating:
-    """Where the tokens of a pass stand when its groups lie one after the other, each with its padding."""
-
-    def __init__(self, groups: Sequence[Group]) -> None:
-        self._shapes = [group.places.shape for group in groups]
-        self._sizes = [group.places.numel() for group in groups]
-        self._places = torch.cat([group.places.flatten() for group in groups])
-        real = torch.cat([group.real.flatten() for group in groups])
-        kept = real.nonzero()[:, 0]
-        self._seats = torch.empty_like(kept)
-        self._seats[self._places[kept]] = kept
-        self._same = torch.equal(self._places, torch.arange(len(self._places), device=self._places.device))
-        self._real = None if len(kept) == len(real) else real
-
-    def seat(self, tokens: Tensor) -> Tensor:
-        """[tokens, …] as [seats, …]; padding repeats a token."""
-        return tokens if self._same else tokens.index_select(0, self._places)
-
-    def seat_once(self, tokens: Tensor) -> Tensor:
-        """As `seat`, with zeros for padding."""
-        seated = self.seat(tokens)
-        return seated if self._real is None else seated * self._real[:, None, None]
-
-    def tokens(self, seated: Tensor) -> Tensor:
-        """[seats, …] as [tokens, …], padding left out."""
-        return seated if self._same else seated.index_select(0, self._seats)
-
-    def groups(self, seated: Tensor) -> list[Tensor]:
-        """Views of [seats, …] by group, each [nodes, width, …]."""
-        parts = seated.split(self._sizes)
-        return [part.unflatten(0, shape) for part, shape in zip(parts, self._shapes, strict=True)]
-
-
 @dataclass(eq=False)
 class Layout:
     """Who sees whom in one pass."""
@@ -125,7 +103,10 @@ class Layout:
     """Of each token, what came before the pass included, [tokens]."""
     reach: int
     """One more than the last position."""
+    ends: Tensor
+    """Of each place, the first one behind it that does not see it, [tokens]."""
     groups: list[Group]
+    """Frames; places behind the last one see nothing."""
     links: list[Link]
     earlier: Prefix = NOTHING
     """What every token sees."""
@@ -135,13 +116,12 @@ class Layout:
     """Scale and window that each layer asked for: what tells whether a network hands the layout on."""
 
     def __post_init__(self) -> None:
-        self.seating = Seating(self.groups)
         self._mask: dict[int | None, Tensor] = {}
 
     @property
     def products(self) -> int:
         """Query-key pairs that are multiplied."""
-        own = sum(nodes * width**2 for nodes, width in (group.places.shape for group in self.groups))
+        own = sum(group.count * group.width**2 for group in self.groups)
         above = sum(_length(link.queries) * _length(link.keys) for link in self.links)
         return own + above + self.earlier.length * len(self.positions)
 
@@ -173,27 +153,15 @@ class Layout:
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
         """The same as one additive mask, [1, 1, tokens, earlier + tokens]; a window is the last tokens seen."""
         if window not in self._mask:
-            seen = self._seen()
+            places = torch.arange(len(self.ends), device=self.ends.device)
+            own = _seen(places, self.ends)
+            seen = torch.cat([own.new_ones(len(own), self.earlier.length), own], dim=1)
             if window is not None:
                 before = torch.arange(self.earlier.length, device=seen.device)
                 every = torch.cat([before, self.positions])
                 seen &= self.positions[:, None] - every[None] < window
             self._mask[window] = products.additive(seen, dtype)[None, None]
         return self._mask[window]
-
-    def _seen(self) -> Tensor:
-        before, count = self.earlier.length, len(self.positions)
-        seen = torch.zeros(count, before + count, dtype=torch.bool, device=self.positions.device)
-        seen[:, :before] = True
-        for link in self.links:
-            seen[link.queries, before + link.keys.start : before + link.keys.stop] = True
-        for group in self.groups:
-            nodes, width = group.places.shape
-            own = group.seen if group.seen is not None else _causal(width, seen.device)[None]
-            own = own & group.real[:, :, None] & group.real[:, None, :]
-            node, query, key = own.expand(nodes, -1, -1).nonzero(as_tuple=True)
-            seen[group.places[node, query], before + group.places[node, key]] = True
-        return seen
 
 
 class AttendsBy(Protocol):
@@ -219,15 +187,18 @@ class _TreeAttention(torch.autograd.Function):
     def forward(
         ctx: Any, joined: Tensor, layout: Layout, earlier: Tensor | None, heads: Heads, scale: float
     ) -> Tensor:
-        seating = layout.seating
         outputs, normalisers = [], []
-        for group, own in zip(layout.groups, seating.groups(seating.seat(joined)), strict=True):
+        for group in layout.groups:
             part, weight = products.product(
-                *heads.split(own), scale, group.mask(joined.dtype), causal=group.causal
+                *heads.split(group.of(joined)), scale, group.mask(joined.dtype), causal=group.causal
             )
             outputs.append(part.transpose(1, 2).flatten(0, 1))
             normalisers.append(weight.transpose(1, 2).flatten(0, 1))
-        output, normaliser = (seating.tokens(torch.cat(parts)) for parts in (outputs, normalisers))
+        left = len(joined) - sum(map(len, outputs))
+        if left:
+            outputs.append(joined.new_zeros(left, *outputs[0].shape[1:]))
+            normalisers.append(joined.new_zeros(left, heads.query))
+        output, normaliser = torch.cat(outputs), torch.cat(normalisers)
         q, k, v = heads.split(joined[None])
         for link in layout.links:
             at, keys = link.queries, link.keys
@@ -244,34 +215,24 @@ class _TreeAttention(torch.autograd.Function):
         layout, heads, scale = ctx.layout, ctx.heads, ctx.scale
         if layout.earlier.layers:
             raise NotImplementedError("keys of an earlier pass take no gradient; put its tokens into this one.")
-        seating, grad = layout.seating, grads[0]
-        seated = seating.seat(joined)
-        back = torch.empty_like(seated)
-        each = zip(
-            layout.groups,
-            seating.groups(seated),
-            seating.groups(back),
-            seating.groups(seating.seat_once(grad)),
-            seating.groups(seating.seat(output)),
-            seating.groups(seating.seat(normaliser)),
-            strict=True,
-        )
-        for group, own, own_back, *from_above in each:
-            part_grad, part_output, part_normaliser = (tensor.transpose(1, 2) for tensor in from_above)
+        grad, back = grads[0], torch.empty_like(joined)
+        done = 0
+        for group in layout.groups:
             gradients = products.product_backward(
-                part_grad,
-                heads.split(own),
-                part_output,
-                part_normaliser,
+                group.of(grad).transpose(1, 2),
+                heads.split(group.of(joined)),
+                group.of(output).transpose(1, 2),
+                group.of(normaliser).transpose(1, 2),
                 scale,
                 group.mask(joined.dtype),
                 causal=group.causal,
             )
-            for place, gradient in zip(heads.split(own_back), gradients, strict=True):
+            for place, gradient in zip(heads.split(group.of(back)), gradients, strict=True):
                 place.copy_(gradient)
-        result = seating.tokens(back)
+            done += group.count * group.width
+        back[done:] = 0
         q, k, v = heads.split(joined[None])
-        to_q, to_k, to_v = heads.split(result[None])
+        to_q, to_k, to_v = heads.split(back[None])
         grad, output, normaliser = (tensor[None].transpose(1, 2) for tensor in (grad, output, normaliser))
         for link in layout.links:
             at, keys = link.queries, link.keys
@@ -285,7 +246,7 @@ class _TreeAttention(torch.autograd.Function):
             places = (to_q[:, :, at], to_k[:, :, keys], to_v[:, :, keys])
             for place, gradient in zip(places, gradients, strict=True):
                 place += gradient
-        return result, None, None, None, None
+        return back, None, None, None, None
 
 
 def _see(output: Tensor, normaliser: Tensor, q: Tensor, read: Sequence[Tensor], scale: float) -> None:
@@ -357,8 +318,10 @@ def attend(
     return output[None].to(query.dtype), None
 
 
-def _causal(width: int, device: torch.device) -> Tensor:
-    return torch.ones(width, width, dtype=torch.bool, device=device).tril()
+def _seen(places: Tensor, ends: Tensor) -> Tensor:
+    """Who sees whom among [..., places], given the end of each: bool [..., queries, keys]."""
+    queries, keys = places[..., :, None], places[..., None, :]
+    return (keys <= queries) & (queries < ends[..., None, :])
 
 
 def _length(part: slice) -> int:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from tunewise.engine import memory
-from tunewise.engine.forward import Pass, embed
+from tunewise.engine.forward import embed
+from tunewise.engine.laying import Pass
 from tunewise.engine.model import LanguageModel
 
 MAPPED = 0.25
@@ -75,7 +76,7 @@ class Below:
         assert blocks is not None
         states = blocks.lower(embed(self.model, laid.ids), laid.layout, self.layers)
         share = 1 - self.share
-        self.model.count("score", tokens=share * len(laid.ids), products=share * laid.layout.products, projected=0)
+        self.model.count("score", tokens=share * laid.tokens, products=share * laid.layout.products, projected=0)
         for row in laid.rows:
             number, path = numbers[row], [states[first : first + count] for first, count in laid.paths[row]]
             self._states[self._ends[number] : self._ends[number + 1]] = torch.cat(path).cpu()

@@ -7,61 +7,19 @@ under ids below zero. Only hidden states come out; `project` turns the few that 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tunewise.engine.attention import NOTHING, AttendsBy, Group, Layout, Link, Prefix
+from tunewise.engine.attention import NOTHING, AttendsBy, Prefix
+from tunewise.engine.laying import NO_ENDING, Ending, Pass, lay_out
 from tunewise.engine.memory import LOGITS
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.tree import Node, Row, grow
 
-
-@dataclass(frozen=True)
-class Ending:
-    """Tokens that go on after every row, each after its own ancestors: labels, as a trie."""
-
-    tokens: tuple[int, ...] = ()
-    depths: tuple[int, ...] = ()
-    """How far each is from the end of the row, from 1."""
-    ancestors: np.ndarray | None = None
-    """Bool [tokens, tokens]: which of them each one sees, itself included."""
-
-
-WIDE_AT_ONCE = 16
+WIDE_AT_ONCE = 4
 """Positions whose logits are held in float32 at once."""
-CALL = 1500
-"""Query-key pairs that take as long as starting one more product: what padding may cost instead."""
-ALIKE = 8
-"""Passes of `filled` trees have a multiple of so many tokens."""
-FILLED = 20 * ALIKE
-"""Tokens from which on trees are filled: less than 5 % of all is filling."""
-NO_ENDING = Ending()
-
-
-@dataclass(eq=False)
-class Pass:
-    """Trees laid out one after the other."""
-
-    ids: list[int]
-    layout: Layout
-    leaves: dict[int, tuple[int, int]]
-    """For each row that ends here, the depth and the place of the first token of its own."""
-    paths: dict[int, list[tuple[int, int]]]
-    """For each row, first place and number of tokens of its nodes in this pass, the leaf last."""
-
-    @property
-    def rows(self) -> list[int]:
-        """The rows that end in it."""
-        return list(self.leaves)
-
-    def place(self, row: int, index: int) -> int:
-        """Where token `index` of `row` stands, one of its own; those beyond the row are of its ending."""
-        depth, first = self.leaves[row]
-        return first + index - depth
 
 
 def rows_of(model: LanguageModel, rows: Sequence[Sequence[int]], own: Sequence[int] | None = None) -> list[Row]:
@@ -104,126 +62,21 @@ def _passes(
             yield from _passes(model, node.children, encode(model, node, prefix), budget, ending)
             continue
         if waiting and size + weight > budget:
-            yield lay_out(model, waiting, prefix, ending)
+            yield lay_out(waiting, model.device, prefix, ending)
             waiting, size = [], 0
         waiting.append(node)
         size += weight
     if waiting:
-        yield lay_out(model, waiting, prefix, ending)
+        yield lay_out(waiting, model.device, prefix, ending)
 
 
 def encode(model: LanguageModel, node: Node, prefix: Prefix) -> Prefix:
     """`prefix`, then the tokens of `node` alone."""
-    laid = lay_out(model, [Node(node.tokens, node.depth, row=0)], prefix)
+    laid = lay_out([Node(node.tokens, node.depth, row=0)], model.device, prefix)
     kept = laid.layout.kept = {}
     run(model, laid.ids, laid.layout, ())
-    model.count("score", tokens=len(laid.ids), products=laid.layout.products, projected=0)
+    model.count("score", tokens=laid.tokens, products=laid.layout.products, projected=0)
     return prefix.then([kept[layer] for layer in sorted(kept)])
-
-
-def lay_out(
-    model: LanguageModel, trees: Sequence[Node], prefix: Prefix = NOTHING, ending: Ending = NO_ENDING
-) -> Pass:
-    """The tokens of `trees` one after the other, and who sees whom; nodes without a row are read by nobody."""
-    ids: list[int] = []
-    positions: list[int] = []
-    leaves: dict[int, tuple[int, int]] = {}
-    paths: dict[int, list[tuple[int, int]]] = {}
-    links: list[Link] = []
-    own: list[tuple[int, int, bool]] = []
-
-    def put(node: Node, path: list[tuple[int, int]]) -> None:
-        first, count = len(ids), len(node.tokens)
-        path = [*path, (first, count)]
-        own.append((first, count, node.row is not None))
-        ids.extend(node.tokens)
-        positions.extend(range(node.depth, node.depth + count))
-        if node.row is not None:
-            leaves[node.row], paths[node.row] = (node.depth, first), path
-            ids.extend(ending.tokens)
-            positions.extend(node.depth + count - 1 + depth for depth in ending.depths)
-        for child in node.children:
-            put(child, path)
-        if node.children:
-            links.append(Link(slice(first + count, len(ids)), slice(first, first + count)))
-
-    for tree in trees:
-        put(tree, [])
-    layout = Layout(
-        positions=torch.tensor(positions, device=model.device),
-        reach=max(positions) + 1,
-        groups=list(_groups(own, ending, model.device)),
-        links=links,
-        earlier=prefix,
-    )
-    return Pass(ids, layout, leaves, paths)
-
-
-def filled(trees: Sequence[Node]) -> list[Node]:
-    """`trees`, and a few tokens that nobody reads: for each new number of tokens, products are prepared anew."""
-    count = sum(tree.weight for tree in trees)
-    missing = -count % ALIKE if count >= FILLED else 0
-    return [*trees, Node((0,) * missing, 0)] if missing else list(trees)
-
-
-def _groups(own: Sequence[tuple[int, int, bool]], ending: Ending, device: torch.device) -> Iterator[Group]:
-    """Nodes (first place, tokens, whether an ending follows) of similar length side by side."""
-    for ends in (False, True):
-        nodes = [(first, count) for first, count, leaf in own if (leaf and bool(ending.tokens)) == ends]
-        for alike in _alike(nodes, len(ending.tokens) if ends else 0):
-            yield _group(alike, ending if ends else NO_ENDING, device)
-
-
-def _alike(nodes: Sequence[tuple[int, int]], more: int) -> Iterator[list[tuple[int, int]]]:
-    """Nodes split by length so that the products of padding and those that a call is worth are fewest.
-
-    Args:
-        nodes: first place and number of tokens.
-        more: tokens that follow each.
-    """
-    by_length: dict[int, list[tuple[int, int]]] = {}
-    for node in sorted(nodes, key=lambda node: node[1]):
-        by_length.setdefault(node[1], []).append(node)
-    lengths = list(by_length)
-    best, begins = [0.0], [0]
-    for end, longest in enumerate(lengths, start=1):
-        options = []
-        count = 0
-        for begin in range(end - 1, -1, -1):
-            count += len(by_length[lengths[begin]])
-            options.append((best[begin] + CALL + count * (longest + more) ** 2, begin))
-        cost, begin = min(options)
-        best.append(cost)
-        begins.append(begin)
-    end = len(lengths)
-    while end:
-        yield [node for length in lengths[begins[end] : end] for node in by_length[length]]
-        end = begins[end]
-
-
-def _group(nodes: Sequence[tuple[int, int]], ending: Ending, device: torch.device) -> Group:
-    firsts = torch.tensor([first for first, _ in nodes], device=device)[:, None]
-    counts = torch.tensor([count for _, count in nodes], device=device)[:, None]
-    inside = torch.arange(int(counts.max()), device=device)[None]
-    real = inside < counts
-    places = torch.where(real, firsts + inside, firsts)
-    if not ending.tokens:
-        return Group(places, real)
-    after = torch.arange(len(ending.tokens), device=device)[None]
-    places = torch.cat([places, firsts + counts + after], dim=1)
-    all_real = torch.cat([real, after.expand(len(nodes), -1) >= 0], dim=1)
-    return Group(places, all_real, _seen_with(real, ending, device))
-
-
-def _seen_with(real: Tensor, ending: Ending, device: torch.device) -> Tensor:
-    """Who sees whom in rows followed by an ending: a row's tokens what came before, the ending its ancestors."""
-    nodes, width = real.shape
-    count = len(ending.tokens)
-    seen = torch.zeros(nodes, width + count, width + count, dtype=torch.bool, device=device)
-    seen[:, :width, :width] = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    seen[:, width:, :width] = real[:, None]
-    seen[:, width:, width:] = torch.from_numpy(ending.ancestors).to(device)
-    return seen
 
 
 def run(

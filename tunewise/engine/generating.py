@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tunewise.engine.attention import NOTHING, Prefix
-from tunewise.engine.forward import Pass, encode, lay_out, project, rows_of, run, wide
+from tunewise.engine.forward import encode, project, rows_of, run, wide
+from tunewise.engine.laying import Pass, lay_out
 from tunewise.engine.memory import tokens_for_scoring, uncollected
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.slots import Slots
@@ -189,7 +190,7 @@ class Writing:
             if rows and size > self._budget:
                 break
             rows.append(waiting.pop())
-        laid = lay_out(self.model, grow(rows, depth=self.prefix.length), self.prefix)
+        laid = lay_out(grow(rows, depth=self.prefix.length), self.model.device, self.prefix)
         kept: dict[int, Tensor] = {}
         laid.layout.kept = kept
         last = [laid.place(row.number, len(row.tokens) - 1) for row in rows]
@@ -197,7 +198,7 @@ class Writing:
         slots.add(kept, [_path(laid, row.number) for row in rows])
         numbers = [row.number for row in rows]
         tokens = self._choose(numbers, project(self.model, hidden))
-        self.model.count("score", tokens=len(laid.ids), products=laid.layout.products, projected=len(rows))
+        self.model.count("score", tokens=laid.tokens, products=laid.layout.products, projected=len(rows))
         return numbers, tokens
 
     def _step(self, rows: list[int], tokens: list[int], slots: Slots) -> list[int]:

@@ -12,8 +12,9 @@ from torch import Tensor
 from tunewise.cost import ModelShape
 from tunewise.engine import attention, blocks, memory
 from tunewise.engine.adapters import make_adaptable
-from tunewise.engine.forward import embed, lay_out, run_modules
+from tunewise.engine.forward import embed, run_modules
 from tunewise.engine.hardware import best_device, best_dtype
+from tunewise.engine.laying import lay_out
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.tree import Row, grow
 from tunewise.errors import CandidateError
@@ -71,7 +72,7 @@ def load(folder: Path, dtype: torch.dtype | None = None) -> LanguageModel:
 @torch.inference_mode()
 def _asked(model: LanguageModel) -> dict[int, tuple[float, int | None]]:
     """Scale and window that each layer asks our attention for, and no more than it gives: tried, not guessed."""
-    laid = lay_out(model, grow([Row(0, (0, 0), 0)]))
+    laid = lay_out(grow([Row(0, (0, 0), 0)]), model.device)
     try:
         run_modules(model, embed(model, laid.ids), laid.layout)
     except (TypeError, ValueError, AttributeError):
@@ -83,7 +84,8 @@ def _asked(model: LanguageModel) -> dict[int, tuple[float, int | None]]:
 def _equal(model: LanguageModel, found: blocks.Blocks) -> bool:
     """Whether blocks give what the network's modules give, layer by layer, with nothing between them."""
     vocabulary = model.shape.vocabulary
-    laid = lay_out(model, grow([Row(0, tuple(range(0, vocabulary, max(1, vocabulary // PROBED))), 0)]))
+    tokens = tuple(range(0, vocabulary, max(1, vocabulary // PROBED)))
+    laid = lay_out(grow([Row(0, tokens, 0)]), model.device)
     seen: list[tuple[Tensor, Tensor]] = []
 
     def keep(_: Any, given: tuple[Any, ...], result: Any) -> None:

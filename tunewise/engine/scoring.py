@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunewise.engine.forward import Ending, normaliser, passes, project, rows_of, run, wide
+from tunewise.engine.forward import normaliser, passes, project, rows_of, run, wide
+from tunewise.engine.laying import Ending
 from tunewise.engine.memory import LOGITS, tokens_for_scoring, uncollected
 from tunewise.engine.model import LanguageModel
 
@@ -38,7 +39,7 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class LabelTrie:
-    """Labels as a tree of tokens; node 0 is the end of the prompt, the others are inner nodes."""
+    """Labels as a tree of tokens; node 0 is the end of the prompt, the others are inner nodes, depth first."""
 
     tokens: tuple[int, ...]
     """Token of each inner node 1, 2, …"""
@@ -55,28 +56,30 @@ class LabelTrie:
         index: dict[tuple[int, ...], int] = {(): 0}
         tokens: list[int] = []
         parents: list[int] = []
-        edges = []
-        for label in labels:
+        edges: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = {}
+        # In dictionary order, all that begins with a node comes right after it.
+        for label in sorted(map(tuple, labels)):
             path = []
             for depth, token in enumerate(label):
-                stem = tuple(label[:depth])
+                stem = label[:depth]
                 if stem not in index:
                     index[stem] = len(tokens) + 1
                     tokens.append(stem[-1])
                     parents.append(index[stem[:-1]])
                 path.append((index[stem], token))
-            edges.append(tuple(path))
+            edges[label] = tuple(path)
         depths = {node: len(stem) for stem, node in index.items()}
-        return cls(tuple(tokens), tuple(parents), tuple(depths[n + 1] for n in range(len(tokens))), tuple(edges))
+        inner = tuple(depths[node + 1] for node in range(len(tokens)))
+        return cls(tuple(tokens), tuple(parents), inner, tuple(edges[tuple(label)] for label in labels))
 
-    def ancestors(self) -> np.ndarray:
-        """Bool [inner nodes, inner nodes]: whether column is row's ancestor, or row itself."""
-        count = len(self.tokens)
-        seen = np.eye(count, dtype=bool)
-        for node, parent in enumerate(self.parents):
-            if parent:
-                seen[node] |= seen[parent - 1]
-        return seen
+    def ends(self) -> tuple[int, ...]:
+        """Of each inner node, counted from 0, the first one after it that does not continue it."""
+        ends = list(range(1, len(self.tokens) + 1))
+        for node in reversed(range(len(ends))):
+            parent = self.parents[node] - 1
+            if parent >= 0:
+                ends[parent] = max(ends[parent], ends[node])
+        return tuple(ends)
 
 
 def close_labels(labels: Sequence[Sequence[int]], end_id: int) -> list[list[int]]:
@@ -107,7 +110,7 @@ def score_labels(
         batch_tokens: how many tokens go through the network at once; by default what fits into memory.
     """
     trie = LabelTrie.of(labels)
-    ending = Ending(trie.tokens, trie.depths, trie.ancestors())
+    ending = Ending(trie.tokens, trie.depths, trie.ends())
     rows = rows_of(model, prompts)
     logprobs = np.zeros((len(rows), len(labels)))
     milliseconds, cached = np.zeros(len(rows)), np.zeros(len(rows), dtype=int)
@@ -120,7 +123,7 @@ def score_labels(
         places = [laid.place(row, len(rows[row].tokens) - 1 + node) for row in batch for node in nodes]
         read = run(model, laid.ids, laid.layout, places).unflatten(0, (len(batch), len(nodes)))
         logprobs[batch] = _label_logprobs(model, read, trie)
-        model.count("score", tokens=len(laid.ids), products=laid.layout.products, projected=read[..., 0].numel())
+        model.count("score", tokens=laid.tokens, products=laid.layout.products, projected=read[..., 0].numel())
         cached[batch] = [laid.leaves[row][0] for row in batch]
         since = time.perf_counter()
         milliseconds[batch] = (since - start) * 1000 / len(batch)

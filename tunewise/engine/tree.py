@@ -41,6 +41,10 @@ class Node:
         """Tokens of the node and of all below it."""
         return len(self.tokens) + sum(child.weight for child in self.children)
 
+    def before(self, child: Node) -> Node:
+        """A child that repeats the tokens of this node."""
+        return Node((*self.tokens, *child.tokens), self.depth, child.children, child.row)
+
     @property
     def leaves(self) -> int:
         """Rows that end in it or below it."""
