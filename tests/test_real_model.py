@@ -46,7 +46,7 @@ def question_task() -> Task:
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[AdaptedModel, Path]:
     """LoRA on a dozen questions, saved."""
     fitted = api.fit(
-        question_task(), method="lora", model=MODEL, learning_rate=2e-3, epochs=4, batch_size=4, rank=8
+        question_task(), method="lora", model=MODEL, learning_rate=2e-3, epochs=6, batch_size=4, rank=8
     )
     assert isinstance(fitted.adapted, AdaptedModel)
     folder = tmp_path_factory.mktemp("candidate") / "lora"

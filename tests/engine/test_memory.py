@@ -61,8 +61,8 @@ def test_less_memory_means_smaller_parts_then_checkpoints_then_a_refusal(
     least = footprint.training("lora", 1000, 51, checkpointed=True, parted=True)
     assert least < fifty < plenty
     assert room(plenty) == memory.Room(memory.PASS_TOKENS, checkpointed=False)
-    assert room(fifty) == memory.Room(51, checkpointed=False)
-    assert room(least) == memory.Room(51, checkpointed=True)
+    assert room(fifty + 1) == memory.Room(51, checkpointed=False)
+    assert room(least + 1) == memory.Room(51, checkpointed=True)
     with pytest.raises(TrialError, match=r"one row of 50 tokens.*1,000 values learned.*TUNEWISE_MEMORY"):
         room(least * 0.9)
 

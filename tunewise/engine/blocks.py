@@ -125,18 +125,19 @@ class _After(torch.autograd.Function):
         middle = update.add_(hidden)
         x, factor = block.between.forward(middle)
         (gate, through), low_x = block.gates.forward(x)
-        (result,), low_inner = block.down.forward(block.activation.forward(gate).mul_(through))
-        ctx.save_for_backward(attended, low_seen, middle, factor, gate, through, low_x, low_inner)
+        open_gate = block.activation.forward(gate)
+        learns = any(ctx.needs_input_grad)
+        (result,), low_inner = block.down.forward(open_gate * through if learns else open_gate.mul_(through))
+        ctx.save_for_backward(attended, low_seen, middle, factor, gate, open_gate, through, low_x, low_inner)
         ctx.block = block
         return result.add_(middle)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        attended, low_seen, middle, factor, gate, through, low_x, low_inner = ctx.saved_tensors
+        attended, low_seen, middle, factor, gate, open_gate, through, low_x, low_inner = ctx.saved_tensors
         block, gradient = ctx.block, gradients[0]
-        open_gate = block.activation.forward(gate)
         to_inner, to_down = block.down.backward(open_gate * through, low_inner, [gradient])
-        to_through = open_gate.mul_(to_inner)
+        to_through = open_gate * to_inner
         to_gate = block.activation.backward(to_inner.mul_(through), gate)
         unit = middle * factor
         x = block.between.weighted(unit, middle.dtype)

@@ -21,8 +21,8 @@ ALIKE = 8
 FILLING = 0.05
 """Less than this of a pass is filling."""
 LINK = 24
-"""Tokens that a node must save to be linked to what is below it, rather than repeated: a product a layer, and merging
-what it gives."""
+"""Tokens that a node must save to be linked to what is below it: a product a layer, and merging what it gives. One
+that saves less is repeated in every frame below it."""
 
 
 @dataclass(frozen=True)
