@@ -40,7 +40,6 @@ def _upper(model: LanguageModel, kind: str) -> Weights:
 def test_what_is_learned_is_the_same_and_the_lower_layer_runs_once(
     model: LanguageModel, kind: str, mapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunewise.engine.tree.LEAST_SAVED", 1)
     if mapped:
         monkeypatch.setattr(below, "MAPPED", 0.0)
     weights = _upper(model, kind)

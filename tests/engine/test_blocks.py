@@ -86,9 +86,8 @@ def _gradients(model: LanguageModel) -> tuple[torch.Tensor, dict[str, torch.Tens
 
 @pytest.mark.parametrize("network", [_qwen2, _qwen3, _mistral], ids=["biases", "head norms", "window"])
 def test_layers_of_the_usual_kind_are_blocks_and_learn_as_their_modules(
-    made: Callable[..., LanguageModel], network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    made: Callable[..., LanguageModel], network: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr("tunewise.engine.tree.LEAST_SAVED", 1)
     model = made(network)
     assert model.blocks is not None
     ours, our_gradients = _gradients(model)

@@ -101,7 +101,6 @@ def test_a_label_that_begins_another_needs_its_end(model: LanguageModel) -> None
 @pytest.fixture(params=["frames", "links", "both", "mask"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """All ways of attending over a tree, with every shared token made a node of its own."""
-    monkeypatch.setattr("tunewise.engine.tree.LEAST_SAVED", 1)
     if request.param != "frames":
         monkeypatch.setattr("tunewise.engine.frames.WIDTHS", (0, 10, 12))
         monkeypatch.setattr("tunewise.engine.frames.WIDEST", 0 if request.param == "links" else 12)

@@ -23,12 +23,10 @@ def texts(nodes: list[Node], before: tuple[int, ...] = ()) -> dict[int, tuple[in
     return found
 
 
-@given(ROWS, st.integers(1, 6), st.data())
-def test_paths_spell_the_rows_and_keep_what_is_their_own(
-    tokens: list[list[int]], least_saved: int, data: st.DataObject
-) -> None:
+@given(ROWS, st.data())
+def test_paths_spell_the_rows_and_keep_what_is_their_own(tokens: list[list[int]], data: st.DataObject) -> None:
     rows = [Row(n, tuple(row), data.draw(st.integers(0, len(row) - 1))) for n, row in enumerate(tokens)]
-    nodes = grow(rows, least_saved=least_saved)
+    nodes = grow(rows)
     assert texts(nodes) == {row.number: row.tokens for row in rows}
     assert sum(node.leaves for node in nodes) == len(rows)
     for node in nodes:
@@ -44,21 +42,20 @@ def check_own(node: Node, rows: dict[int, Row]) -> None:
 
 
 @given(ROWS)
-def test_with_nothing_to_lose_every_shared_token_is_stored_once(tokens: list[list[int]]) -> None:
-    nodes = grow([Row(n, tuple(row), len(row) - 1) for n, row in enumerate(tokens)], least_saved=1)
+def test_every_shared_token_is_stored_once(tokens: list[list[int]]) -> None:
+    nodes = grow([Row(n, tuple(row), len(row) - 1) for n, row in enumerate(tokens)])
     stems = {tuple(row[: cut + 1]) for row in tokens for cut in range(len(row) - 1)}
     # Every last token is a row's own; what comes before is there once for each different beginning.
     assert sum(node.weight for node in nodes) <= len(stems) + len(tokens)
 
 
-def test_what_saves_too_little_is_not_shared() -> None:
-    rows = [Row(0, (1, 2, 3), 2), Row(1, (1, 2, 4), 2)]
-    assert len(grow(rows, least_saved=2)) == 1
-    assert len(grow(rows, least_saved=3)) == 2
+def test_what_may_not_be_shared_is_not() -> None:
+    assert len(grow([Row(0, (1, 2, 3), 2), Row(1, (1, 2, 4), 2)])) == 1
+    assert len(grow([Row(0, (1, 2, 3), 2), Row(1, (1, 2, 4), 0)])) == 2
 
 
 def test_a_depth_that_stands_elsewhere_is_left_out() -> None:
-    nodes = grow([Row(0, (7, 1, 2), 2), Row(1, (7, 3, 4), 2)], depth=1, least_saved=1)
+    nodes = grow([Row(0, (7, 1, 2), 2), Row(1, (7, 3, 4), 2)], depth=1)
     assert [node.tokens for node in nodes] == [(1, 2), (3, 4)]
 
 

@@ -52,9 +52,8 @@ def plain(model: LanguageModel, prompt: list[int], answer: list[int]) -> torch.T
 @pytest.mark.parametrize("prompts", [SHORT, LONG], ids=["inside", "beyond"])
 @pytest.mark.parametrize("budget", [1, 400])
 def test_labels_are_scored_as_by_the_plain_path(
-    gemma: LanguageModel, prompts: list[list[int]], budget: int, monkeypatch: pytest.MonkeyPatch
+    gemma: LanguageModel, prompts: list[list[int]], budget: int
 ) -> None:
-    monkeypatch.setattr("tunewise.engine.tree.LEAST_SAVED", 1)
     labels = [[20], [21, 22], [21, 23, 24]]
     found = torch.from_numpy(score_labels(gemma, prompts, labels, batch_tokens=budget).logprobs)
     with torch.no_grad():
@@ -62,8 +61,7 @@ def test_labels_are_scored_as_by_the_plain_path(
     assert torch.allclose(found, expected.double(), atol=1e-5)
 
 
-def test_gradients_are_those_of_the_plain_path(gemma: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunewise.engine.tree.LEAST_SAVED", 1)
+def test_gradients_are_those_of_the_plain_path(gemma: LanguageModel) -> None:
     weight = gemma.network.get_input_embeddings().weight.requires_grad_(True)
     try:
         logprobs, _ = answer_logprobs(gemma, Pairs(LONG, [[30, 31], [32], [33]]), "train-full")

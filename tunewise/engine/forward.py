@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tunewise.engine.attention import NOTHING, AttendsBy, Prefix
-from tunewise.engine.laying import NO_ENDING, Ending, Pass, lay_out
+from tunewise.engine.laying import LINK, NO_ENDING, Ending, Pass, lay_out
 from tunewise.engine.memory import LOGITS
 from tunewise.engine.model import LanguageModel
 from tunewise.engine.tree import Node, Row, grow
@@ -56,10 +56,15 @@ def _passes(
 ) -> Iterator[Pass]:
     waiting: list[Node] = []
     size = 0
-    for node in nodes:
+    left = list(reversed(nodes))
+    while left:
+        node = left.pop()
         weight = node.weight + len(ending.tokens) * node.leaves
         if node.children and weight > budget:
-            yield from _passes(model, node.children, encode(model, node, prefix), budget, ending)
+            if node.saved < LINK:
+                left.extend(map(node.before, reversed(node.children)))
+            else:
+                yield from _passes(model, node.children, encode(model, node, prefix), budget, ending)
             continue
         if waiting and size + weight > budget:
             yield lay_out(waiting, model.device, prefix, ending)

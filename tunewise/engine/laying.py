@@ -127,7 +127,7 @@ class _Places:
             node = waiting.pop()
             if not node.children or self._size(node) <= frames.WIDEST:
                 pieces.append(node)
-            elif len(node.tokens) * (len(node.children) - 1) >= LINK:
+            elif node.saved >= LINK:
                 self._stem(node, path)
             else:
                 fit = [self._size(child) + len(node.tokens) <= frames.WIDEST for child in node.children]

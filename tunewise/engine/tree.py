@@ -1,6 +1,6 @@
 """Rows as a tree of shared beginnings, so that what several rows begin with goes through the network once.
 
->>> roots = grow([Row(0, (1, 2, 3, 4), 3), Row(1, (1, 2, 3, 5), 3), Row(2, (9,), 0)], least_saved=2)
+>>> roots = grow([Row(0, (1, 2, 3, 4), 3), Row(1, (1, 2, 3, 5), 3), Row(2, (9,), 0)])
 >>> [(node.tokens, len(node.children)) for node in roots]
 [((1, 2, 3), 2), ((9,), 0)]
 """
@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-
-LEAST_SAVED = 6
-"""Tokens that a shared beginning must save: each one costs some small attention products of its own."""
 
 
 @dataclass(frozen=True, order=True)
@@ -41,6 +38,11 @@ class Node:
         """Tokens of the node and of all below it."""
         return len(self.tokens) + sum(child.weight for child in self.children)
 
+    @property
+    def saved(self) -> int:
+        """Tokens that its children would have more without it."""
+        return len(self.tokens) * (len(self.children) - 1)
+
     def before(self, child: Node) -> Node:
         """A child that repeats the tokens of this node."""
         return Node((*self.tokens, *child.tokens), self.depth, child.children, child.row)
@@ -62,42 +64,40 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     return _shared(ordered[0], ordered[-1], min(map(len, rows)) - 1)
 
 
-def grow(rows: Sequence[Row], *, depth: int = 0, least_saved: int | None = None) -> list[Node]:
-    """The trees of `rows`.
+def grow(rows: Sequence[Row], *, depth: int = 0) -> list[Node]:
+    """The trees of `rows`; every token that may be shared is.
 
     Args:
         rows: none of them empty or shareable as a whole.
         depth: tokens that all of them share and that stand elsewhere already.
-        least_saved: tokens that a beginning must save, over all rows that share it, to be a node of its own.
     """
-    least = LEAST_SAVED if least_saved is None else least_saved
-    return list(_split(in_order(rows), depth, least)) if rows else []
+    return list(_split(in_order(rows), depth)) if rows else []
 
 
-def _split(rows: Sequence[Row], depth: int, least_saved: int) -> Iterator[Node]:
+def _split(rows: Sequence[Row], depth: int) -> Iterator[Node]:
     """Nodes of rows in dictionary order that are the same up to `depth`."""
     if len(rows) == 1:
         yield _leaf(rows[0], depth)
         return
     # In dictionary order, what the first and the last share is what all share.
     shared = _shared(rows[0].tokens, rows[-1].tokens, min(row.shareable for row in rows))
-    if (shared - depth) * (len(rows) - 1) >= least_saved:
-        yield Node(rows[0].tokens[depth:shared], depth, tuple(_parts(rows, shared, shared, least_saved)))
+    if shared > depth:
+        yield Node(rows[0].tokens[depth:shared], depth, tuple(_parts(rows, shared)))
     else:
-        yield from _parts(rows, shared, depth, least_saved)
+        yield from _parts(rows, depth)
 
 
-def _parts(rows: Sequence[Row], shared: int, depth: int, least_saved: int) -> Iterator[Node]:
-    """Nodes that start at `depth`, of rows that part after `shared` tokens, or may share no more."""
-    for _, group in groupby(rows, key=lambda row: row.tokens[shared]):
+def _parts(rows: Sequence[Row], depth: int) -> Iterator[Node]:
+    """Nodes of rows that part at `depth`, or may share no more."""
+    for _, group in groupby(rows, key=lambda row: row.tokens[depth]):
         more = []
         for row in group:
-            if row.shareable > shared:
+            if row.shareable > depth:
                 more.append(row)
             else:
                 yield _leaf(row, depth)
         if more:
-            yield from _split(more, depth, least_saved)
+            yield from _split(more, depth)
 
 
 def _leaf(row: Row, depth: int) -> Node:
