@@ -29,7 +29,7 @@ BATCH_TOKENS = 2048
 """The same in scoring."""
 SHARE = 0.8
 """Of the machine's memory, without a limit of the user's."""
-LIBRARIES = 550e6
+LIBRARIES = 500e6
 """Bytes that the process takes before a model is loaded, with everything imported."""
 SLACK = 1.15
 """By which a pass takes more than the tensors that are counted: padding, small ones, what the allocator keeps."""
