@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -79,6 +80,9 @@ def test_every_token_sees_its_row_up_to_itself(
             own = [laid.place(number, len(row) - 1 + inner) for inner in path]
             assert seen[own[-1]].nonzero()[:, 0].tolist() == [*places, *own]
             assert laid.layout.positions[own[-1]] == len(row) - 1 + trie.depths[node - 1]
+    # What a row counts as shared, another one reads at the same place.
+    readers = Counter(first for path in laid.paths.values() for first, _ in path)
+    assert all(readers[first] > 1 for path in laid.paths.values() for first, _ in path[:-1])
     parts = by_parts(laid)
     read = [place for place in range(len(laid.ids)) if seen[place].sum() > 1]
     assert torch.equal(parts[read], seen[read])

@@ -63,7 +63,7 @@ class Group:
             width: places of each.
             ends: see `Layout`; None where every token sees all of its frame up to itself.
         """
-        self._places = slice(first, first + count * width)
+        self.places = slice(first, first + count * width)
         self.count, self.width = count, width
         self._ends = ends
         self._mask: Tensor | None = None
@@ -75,14 +75,14 @@ class Group:
 
     def of(self, tokens: Tensor) -> Tensor:
         """A view of [tokens, …] as [frames, width, …]."""
-        frames: Tensor = tokens[self._places].unflatten(0, (self.count, self.width))
+        frames: Tensor = tokens[self.places].unflatten(0, (self.count, self.width))
         return frames
 
     def mask(self, dtype: torch.dtype) -> Tensor | None:
         """What it sees as an additive mask [frames, 1, width, width]; None where it is causal."""
         if self._ends is not None and (self._mask is None or self._mask.dtype != dtype):
             ends = self.of(self._ends)
-            places = torch.arange(self._places.start, self._places.stop, device=ends.device)
+            places = torch.arange(self.places.start, self.places.stop, device=ends.device)
             self._mask = products.additive(_seen(places.view_as(ends), ends), dtype)[:, None]
         return self._mask
 
@@ -117,6 +117,11 @@ class Layout:
 
     def __post_init__(self) -> None:
         self._mask: dict[int | None, Tensor] = {}
+
+    @property
+    def framed(self) -> int:
+        """Places in frames."""
+        return self.groups[-1].places.stop
 
     @property
     def products(self) -> int:
@@ -194,7 +199,7 @@ class _TreeAttention(torch.autograd.Function):
             )
             outputs.append(part.transpose(1, 2).flatten(0, 1))
             normalisers.append(weight.transpose(1, 2).flatten(0, 1))
-        left = len(joined) - sum(map(len, outputs))
+        left = len(joined) - layout.framed
         if left:
             outputs.append(joined.new_zeros(left, *outputs[0].shape[1:]))
             normalisers.append(joined.new_zeros(left, heads.query))
@@ -216,7 +221,6 @@ class _TreeAttention(torch.autograd.Function):
         if layout.earlier.layers:
             raise NotImplementedError("keys of an earlier pass take no gradient; put its tokens into this one.")
         grad, back = grads[0], torch.empty_like(joined)
-        done = 0
         for group in layout.groups:
             gradients = products.product_backward(
                 group.of(grad).transpose(1, 2),
@@ -229,8 +233,7 @@ class _TreeAttention(torch.autograd.Function):
             )
             for place, gradient in zip(heads.split(group.of(back)), gradients, strict=True):
                 place.copy_(gradient)
-            done += group.count * group.width
-        back[done:] = 0
+        back[layout.framed :] = 0
         q, k, v = heads.split(joined[None])
         to_q, to_k, to_v = heads.split(back[None])
         grad, output, normaliser = (tensor[None].transpose(1, 2) for tensor in (grad, output, normaliser))

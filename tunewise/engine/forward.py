@@ -59,7 +59,7 @@ def _passes(
     left = list(reversed(nodes))
     while left:
         node = left.pop()
-        weight = node.weight + len(ending.tokens) * node.leaves
+        weight = ending.size(node)
         if node.children and weight > budget:
             if node.saved < LINK:
                 left.extend(map(node.before, reversed(node.children)))

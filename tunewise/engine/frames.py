@@ -46,8 +46,9 @@ def pack(sizes: Sequence[int], lead: int = 0) -> list[Frame]:
     """
     if len(sizes) < 2:
         return [Frame((number,), lead + size) for number, size in enumerate(sizes)]
-    options = [_framed(_packed(sizes, width - lead), sizes, lead) for width in WIDTHS]
-    return min(options, key=_cost)
+    # Several widths may pack alike, long pieces at every one.
+    packings = dict.fromkeys(_packed(sizes, width - lead) for width in WIDTHS)
+    return min((_framed(packed, sizes, lead) for packed in packings), key=_cost)
 
 
 def _cost(frames: Sequence[Frame]) -> float:
@@ -56,7 +57,7 @@ def _cost(frames: Sequence[Frame]) -> float:
     return CALL * len(set(widths)) + sum(FRAME + PAIR * width**2 + width for width in widths)
 
 
-def _packed(sizes: Sequence[int], width: int) -> list[tuple[int, ...]]:
+def _packed(sizes: Sequence[int], width: int) -> tuple[tuple[int, ...], ...]:
     """Numbers of pieces that fit into `width` together, the fullest place first (best fit, decreasing)."""
     packed: list[list[int]] = []
     room: list[tuple[int, int]] = []
@@ -71,7 +72,7 @@ def _packed(sizes: Sequence[int], width: int) -> list[tuple[int, ...]]:
         packed[which].append(number)
         if left > size:
             insort(room, (left - size, which))
-    return [tuple(numbers) for numbers in packed]
+    return tuple(map(tuple, packed))
 
 
 def _framed(packed: Sequence[tuple[int, ...]], sizes: Sequence[int], lead: int) -> list[Frame]:

@@ -35,6 +35,10 @@ class Ending:
     ends: tuple[int, ...] = ()
     """Of each, which of them is the first that does not continue it."""
 
+    def size(self, node: Node) -> int:
+        """Tokens of a node and of all below it, where every row goes on with this."""
+        return node.weight + len(self.tokens) * node.leaves
+
 
 NO_ENDING = Ending()
 
@@ -125,24 +129,30 @@ class _Places:
         waiting = list(nodes)
         while waiting:
             node = waiting.pop()
-            if not node.children or self._size(node) <= frames.WIDEST:
+            if not node.children or self._ending.size(node) <= frames.WIDEST:
                 pieces.append(node)
             elif node.saved >= LINK:
                 self._stem(node, path)
             else:
-                fit = [self._size(child) + len(node.tokens) <= frames.WIDEST for child in node.children]
-                self._frames([child for child, fits in zip(node.children, fit, strict=True) if fits], path, node)
-                waiting += [node.before(child) for child, fits in zip(node.children, fit, strict=True) if not fits]
-        self._frames(pieces, path)
+                short: list[Node] = []
+                for child in node.children:
+                    if len(node.tokens) + self._ending.size(child) <= frames.WIDEST:
+                        short.append(child)
+                    else:
+                        waiting.append(node.before(child))
+                self._pack(short, path, node)
+        self._pack(pieces, path)
 
-    def _frames(self, pieces: Sequence[Node], path: Sequence[tuple[int, int]], lead: Node | None = None) -> None:
+    def _pack(self, pieces: Sequence[Node], path: Sequence[tuple[int, int]], lead: Node | None = None) -> None:
         """Pieces in frames, each of which begins with the tokens of `lead`."""
         before = len(lead.tokens) if lead else 0
-        for frame in frames.pack([self._size(piece) for piece in pieces], before):
+        for frame in frames.pack([self._ending.size(piece) for piece in pieces], before):
             first = len(self.ids)
             members = [pieces[number] for number in frame.pieces]
             if lead:
-                members = [replace(lead, children=tuple(members))]
+                # Alone in its frame, a piece shares the lead with nobody.
+                alone = len(members) == 1
+                members = [lead.before(members[0]) if alone else replace(lead, children=tuple(members))]
             for piece in members:
                 self._piece(piece, path)
             chain = len(members) == 1 and self._is_chain(members[0])
@@ -154,10 +164,6 @@ class _Places:
         missing = -len(self.ids) % ALIKE
         if self.filling + missing < FILLING * (len(self.ids) + missing):
             self._fill(missing)
-
-    def _size(self, node: Node) -> int:
-        ending = len(self._ending.tokens)
-        return node.weight + (ending * node.leaves if ending else 0)
 
     def _is_chain(self, node: Node) -> bool:
         return not node.children and (node.row is None or not self._ending.tokens)
