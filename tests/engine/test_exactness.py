@@ -98,13 +98,15 @@ def test_a_label_that_begins_another_needs_its_end(model: LanguageModel) -> None
     assert close_labels([[4], [5, 4]], 2) == [[4], [5, 4]]
 
 
-@pytest.fixture(params=["frames", "links", "both", "mask"])
+@pytest.fixture(params=["frames", "torch", "links", "both", "mask"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """All ways of attending over a tree, with every shared token made a node of its own."""
-    if request.param != "frames":
+    if request.param not in ("frames", "torch"):
         monkeypatch.setattr("tunewise.engine.frames.WIDTHS", (0, 10, 12))
         monkeypatch.setattr("tunewise.engine.frames.WIDEST", 0 if request.param == "links" else 12)
         monkeypatch.setattr("tunewise.engine.laying.LINK", 1 if request.param == "links" else 6)
+    if request.param == "torch":
+        monkeypatch.setattr("tunewise.engine.kernels.compiled", lambda x: None)
     if request.param == "mask":
         monkeypatch.setattr("tunewise.engine.products.has_parts", lambda joined: False)
     return str(request.param)

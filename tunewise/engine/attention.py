@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from tunewise.engine import products
+from tunewise.engine import kernels, products
+from tunewise.engine.kernels import Kernels
 from tunewise.engine.products import Heads
 
 NAME = "tunewise"
@@ -123,6 +125,24 @@ class Layout:
         """Places in frames."""
         return self.groups[-1].places.stop
 
+    @cached_property
+    def small(self) -> Tensor:
+        """First place and width of each frame that is not too wide for `kernels`, [frames, 2]."""
+        found = [
+            (first, group.width)
+            for group in self.groups
+            if group.width <= kernels.WIDEST
+            for first in range(group.places.start, group.places.stop, group.width)
+        ]
+        return torch.tensor(found, dtype=torch.long).view(-1, 2)
+
+    def compiled(self, joined: Tensor) -> tuple[Kernels | None, list[Group]]:
+        """What computes the frames of `small`, and the groups that are left to products."""
+        compiled = kernels.compiled(joined) if len(self.small) else None
+        if compiled is None:
+            return None, self.groups
+        return compiled, [group for group in self.groups if group.width > kernels.WIDEST]
+
     @property
     def products(self) -> int:
         """Query-key pairs that are multiplied."""
@@ -192,18 +212,18 @@ class _TreeAttention(torch.autograd.Function):
     def forward(
         ctx: Any, joined: Tensor, layout: Layout, earlier: Tensor | None, heads: Heads, scale: float
     ) -> Tensor:
-        outputs, normalisers = [], []
-        for group in layout.groups:
+        output = joined.new_empty(len(joined), heads.query, joined.shape[-1])
+        normaliser = joined.new_empty(len(joined), heads.query)
+        output[layout.framed :], normaliser[layout.framed :] = 0, 0
+        compiled, groups = layout.compiled(joined)
+        if compiled is not None:
+            compiled.attend(joined, layout.ends, layout.small, heads.counts, scale, (output, normaliser))
+        for group in groups:
             part, weight = products.product(
                 *heads.split(group.of(joined)), scale, group.mask(joined.dtype), causal=group.causal
             )
-            outputs.append(part.transpose(1, 2).flatten(0, 1))
-            normalisers.append(weight.transpose(1, 2).flatten(0, 1))
-        left = len(joined) - layout.framed
-        if left:
-            outputs.append(joined.new_zeros(left, *outputs[0].shape[1:]))
-            normalisers.append(joined.new_zeros(left, heads.query))
-        output, normaliser = torch.cat(outputs), torch.cat(normalisers)
+            group.of(output).copy_(part.transpose(1, 2))
+            group.of(normaliser).copy_(weight.transpose(1, 2))
         q, k, v = heads.split(joined[None])
         for link in layout.links:
             at, keys = link.queries, link.keys
@@ -221,7 +241,11 @@ class _TreeAttention(torch.autograd.Function):
         if layout.earlier.layers:
             raise NotImplementedError("keys of an earlier pass take no gradient; put its tokens into this one.")
         grad, back = grads[0], torch.empty_like(joined)
-        for group in layout.groups:
+        compiled, groups = layout.compiled(joined)
+        if compiled is not None:
+            merged = (output, normaliser)
+            compiled.attend_back(grad, joined, layout.ends, layout.small, heads.counts, scale, merged, back)
+        for group in groups:
             gradients = products.product_backward(
                 group.of(grad).transpose(1, 2),
                 heads.split(group.of(joined)),

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from tunewise.engine import products
 from tunewise.engine.adapters import AdaptableLinear
 from tunewise.engine.attention import AttendsBy
-from tunewise.engine.parts import ACTIVATIONS, Activation, Norm, Rotation, Siblings
+from tunewise.engine.parts import ACTIVATIONS, ALIASES, Gate, Norm, Rotation, Siblings
 from tunewise.engine.products import Heads
 
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -45,7 +45,7 @@ class Block:
     gates: Siblings
     """The gate and what it lets through."""
     down: Siblings
-    activation: Activation
+    gate: Gate
     heads: Heads
     scale: float
     window: int | None
@@ -75,44 +75,33 @@ class _Before(torch.autograd.Function):
         x, factor = block.before.forward(hidden)
         flat, low = block.attention.forward(x)
         parts = [part.unflatten(1, (count, -1)) for part, count in zip(flat, heads.counts, strict=True)]
-        size = parts[0].shape[-1]
-        result = torch.empty(len(x), sum(heads.counts), size, dtype=rotation.cos.dtype, device=x.device)
         raw: list[Tensor] = []
         factors: list[Tensor] = []
         if block.head_norms is not None:
             raw = parts[:2]
             normed = [norm.forward(part) for norm, part in zip(block.head_norms, raw, strict=True)]
             parts, factors = [part for part, _ in normed] + parts[2:], [scale for _, scale in normed]
-        for place, part in zip(result.split(heads.counts, dim=1), parts, strict=True):
-            place.copy_(part)
-        rotation.turn_(result[:, : heads.query + heads.key])
         ctx.save_for_backward(hidden, factor, low, *raw, *factors)
         ctx.block, ctx.rotation = block, rotation
-        return result.to(products.computed_in(x))
+        return rotation.join(parts).to(products.computed_in(x))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         hidden, factor, low, *normed = ctx.saved_tensors
         block, rotation = ctx.block, ctx.rotation
-        heads = block.heads
-        back = gradients[0].to(rotation.cos.dtype, copy=True)
-        rotation.turn_(back[:, : heads.query + heads.key], -1)
-        parts = [part.to(hidden.dtype) for part in back.split(heads.counts, dim=1)]
+        parts = rotation.part(gradients[0], block.heads.counts, hidden.dtype)
         to_norms: list[Tensor] = []
         if block.head_norms is not None:
             for place, norm in enumerate(block.head_norms):
-                to_part, more = norm.backward(normed[place] * normed[2 + place], normed[2 + place], parts[place])
-                parts[place] = to_part.to(hidden.dtype)
+                parts[place], more = norm.backward(normed[place], normed[2 + place], parts[place])
                 to_norms += more
         wanted = ctx.needs_input_grad[0] or bool(block.before.learned)
         flat = [part.flatten(1) for part in parts]
-        unit = hidden * factor
-        x = block.before.weighted(unit, hidden.dtype)
+        x = block.before.weighted(hidden, factor)
         to_x, to_linear = block.attention.backward(x, low, flat, wanted=wanted)
         to_hidden, to_norm = None, []
         if to_x is not None:
-            to_hidden, to_norm = block.before.backward(unit, factor, to_x)
-            to_hidden = to_hidden.to(hidden.dtype)
+            to_hidden, to_norm = block.before.backward(hidden, factor, to_x)
         return to_hidden, None, None, *to_norm, *to_linear, *to_norms
 
 
@@ -121,29 +110,25 @@ class _After(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, attended: Tensor, block: Block, *learned: Tensor) -> Tensor:
-        (update,), low_seen = block.output.forward(attended.flatten(1).to(hidden.dtype))
-        middle = update.add_(hidden)
-        x, factor = block.between.forward(middle)
+        (middle,), low_seen = block.output.forward(attended.flatten(1).to(hidden.dtype))
+        x, factor = block.between.forward(middle, added=hidden)
         (gate, through), low_x = block.gates.forward(x)
-        open_gate = block.activation.forward(gate)
-        learns = any(ctx.needs_input_grad)
-        (result,), low_inner = block.down.forward(open_gate * through if learns else open_gate.mul_(through))
-        ctx.save_for_backward(attended, low_seen, middle, factor, gate, open_gate, through, low_x, low_inner)
+        inner = block.gate.forward(gate, through, last=not any(ctx.needs_input_grad))
+        (result,), low_inner = block.down.forward(inner)
+        ctx.save_for_backward(attended, low_seen, middle, factor, gate, through, low_x, low_inner)
         ctx.block = block
         return result.add_(middle)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        attended, low_seen, middle, factor, gate, open_gate, through, low_x, low_inner = ctx.saved_tensors
+        attended, low_seen, middle, factor, gate, through, low_x, low_inner = ctx.saved_tensors
         block, gradient = ctx.block, gradients[0]
-        to_inner, to_down = block.down.backward(open_gate * through, low_inner, [gradient])
-        to_through = open_gate * to_inner
-        to_gate = block.activation.backward(to_inner.mul_(through), gate)
-        unit = middle * factor
-        x = block.between.weighted(unit, middle.dtype)
+        inner = block.gate.forward(gate, through, last=False)
+        to_inner, to_down = block.down.backward(inner, low_inner, [gradient])
+        to_gate, to_through = block.gate.backward(gate, through, to_inner)
+        x = block.between.weighted(middle, factor)
         to_x, to_gates = block.gates.backward(x, low_x, [to_gate, to_through])
-        to_middle, to_norm = block.between.backward(unit, factor, to_x)
-        to_middle = to_middle.add_(gradient).to(middle.dtype)
+        to_middle, to_norm = block.between.backward(middle, factor, to_x, more=gradient)
         seen = attended.flatten(1).to(middle.dtype)
         to_seen, to_output = block.output.backward(seen, low_seen, [to_middle])
         to_attended = to_seen.to(attended.dtype).view(attended.shape)
@@ -206,9 +191,10 @@ def read(decoder: Any, config: Any, asked: Mapping[int, tuple[float, int | None]
         config: its text configuration.
         asked: scale and window that each layer asked its attention for.
     """
-    activation = ACTIVATIONS.get(getattr(config, "hidden_act", None) or "")
+    activation = getattr(config, "hidden_act", None) or ""
+    activation = ALIASES.get(activation, activation)
     layers = getattr(decoder, "layers", ())
-    if activation is None or not all(hasattr(decoder, name) for name in ("rotary_emb", "norm")):
+    if activation not in ACTIVATIONS or not all(hasattr(decoder, name) for name in ("rotary_emb", "norm")):
         return None
     if not layers or len(asked) != len(layers) or not all(_usual(layer) for layer in layers):
         return None
@@ -227,7 +213,7 @@ def read(decoder: Any, config: Any, asked: Mapping[int, tuple[float, int | None]
                 between=_norm(layer.post_attention_layernorm),
                 gates=Siblings(mlp.gate_proj, mlp.up_proj),
                 down=Siblings(mlp.down_proj),
-                activation=activation,
+                gate=Gate(activation),
                 heads=heads,
                 scale=asked[number][0],
                 window=asked[number][1],

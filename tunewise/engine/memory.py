@@ -76,7 +76,7 @@ class Footprint:
         if checkpointed:
             return float(shape.layers * shape.hidden * self.itemsize)
         attention = self._wide * shape.head_size * (2 * shape.heads + 2 * shape.kv_heads)
-        return float(shape.layers * (attention + self.itemsize * (2 * shape.hidden + 3 * shape.intermediate)))
+        return float(shape.layers * (attention + self.itemsize * (2 * shape.hidden + 2 * shape.intermediate)))
 
     @property
     def passing(self) -> float:

@@ -20,7 +20,7 @@ from tunewise.engine.hardware import kept_rates, machine_key, renew_rates
 if TYPE_CHECKING:
     from tunewise.engine.model import LanguageModel
 
-COUNTING = 6
+COUNTING = 7
 """Changes with the way that work is counted or done: rates kept before are those of other work."""
 PREFIX, LONG_PREFIX, SUFFIX, ROWS = 48, 448, 24, 16
 BATCHES = {"train-lora": 16, "train-soft-prompt": 8, "train-full": 16}
