@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tunewise.engine import kernels
 from tunewise.engine.attention import Group, Layout, _TreeAttention
+from tunewise.engine.forward import _chances, normaliser
 from tunewise.engine.parts import ACTIVATIONS, Gate, Norm, Rotation
 from tunewise.engine.products import Heads
 from tunewise.errors import SettingError
@@ -132,6 +133,22 @@ def test_what_is_not_a_number_stays_so(dtype: torch.dtype, place: int) -> None:
     assert any(back[0, 5].isnan() for back in gate.backward(*parts))
     assert norm.forward(parts[0], added=parts[1])[0][0].isnan().any()
     assert not parts[place][1].isnan().any()
+
+
+@needed
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [*SIZES, (9, 5000)])
+def test_distributions(by_torch: Callable[..., Any], size: tuple[int, int], dtype: torch.dtype) -> None:
+    logits = drawn(*size, dtype=dtype, scale=5)
+    norms, targets = normaliser(logits), torch.arange(size[0]) % size[1]
+    close(norms, logits.to(torch.float64).logsumexp(dim=-1).to(torch.float32))
+
+    def gradient() -> Tensor:
+        chances = logits.clone()
+        _chances(chances, norms, targets)
+        return chances
+
+    close(gradient(), by_torch(gradient))
 
 
 @needed

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunewise.engine import kernels
 from tunewise.engine.attention import NOTHING, AttendsBy, Prefix
 from tunewise.engine.laying import LINK, NO_ENDING, Ending, Pass, lay_out
 from tunewise.engine.memory import LOGITS
@@ -152,6 +153,9 @@ def wide(logits: Tensor) -> Tensor:
 
 def normaliser(logits: Tensor) -> Tensor:
     """Logarithm of the sum of exponentials of [positions, vocabulary], in float32 at least, [positions]."""
+    compiled = kernels.compiled(logits)
+    if compiled is not None:
+        return compiled.normaliser(logits)
     # A few rows at a time stay in the cache.
     return torch.cat([wide(part).logsumexp(dim=-1) for part in logits.split(WIDE_AT_ONCE)])
 
@@ -176,15 +180,10 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs, gradients = [], []
         for part, wanted in zip(hidden.split(LOGITS), targets.split(LOGITS), strict=True):
             logits = head(part)
-            for few, tokens in zip(logits.split(WIDE_AT_ONCE), wanted.split(WIDE_AT_ONCE), strict=True):
-                scores = wide(few)
-                scores -= scores.logsumexp(dim=-1, keepdim=True)
-                logprobs.append(scores.gather(1, tokens[:, None])[:, 0])
-                if ctx.needs_input_grad[0]:
-                    chances = scores.exp_()
-                    chances[torch.arange(len(tokens), device=tokens.device), tokens] -= 1
-                    few.copy_(chances)
+            norms = normaliser(logits)
+            logprobs.append(wide(logits.gather(1, wanted[:, None])[:, 0]) - norms)
             if ctx.needs_input_grad[0]:
+                _chances(logits, norms, wanted)
                 gradients.append(logits @ head.weight)
         if gradients:
             ctx.save_for_backward(torch.cat(gradients))
@@ -194,6 +193,19 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (away,) = ctx.saved_tensors
         return (-gradients[0][:, None] * away).to(away.dtype), None, None
+
+
+def _chances(logits: Tensor, norms: Tensor, targets: Tensor) -> None:
+    """Turn logits [positions, vocabulary] into the gradient of each negative log-probability of its target."""
+    compiled = kernels.compiled(logits)
+    if compiled is not None:
+        compiled.chances(logits, norms, targets)
+        return
+    parts = (tensor.split(WIDE_AT_ONCE) for tensor in (logits, norms, targets))
+    for few, norm, tokens in zip(*parts, strict=True):
+        chances = wide(few).sub(norm[:, None]).exp_()
+        chances[torch.arange(len(tokens), device=tokens.device), tokens] -= 1
+        few.copy_(chances)
 
 
 def _cap(model: LanguageModel) -> float | None:

@@ -201,6 +201,53 @@ void tw_gate_back(const void *gate, const void *through, const void *to_inner, v
     }
 }
 
+/* ---- distributions over the vocabulary ---- */
+
+INLINE float log_sum(const void *logits, int64_t row, int64_t size, int wide) {
+    int64_t at = row * size;
+    float most = -INFINITY;
+    MOST(most)
+    for (int64_t i = 0; i < size; i++) {
+        float logit = get(logits, at + i, wide);
+        most = logit > most ? logit : most;
+    }
+    /* Blocks are added up in double: single sums would lose what is small in a large vocabulary. */
+    double sum = 0.0;
+    for (int64_t from = 0; from < size; from += BLOCK) {
+        int64_t to = from + BLOCK < size ? from + BLOCK : size;
+        float part = 0.0f;
+        SUM(part)
+        for (int64_t i = from; i < to; i++)
+            part += exponential(get(logits, at + i, wide) - most);
+        sum += part;
+    }
+    return most + (float)log(sum);
+}
+
+void tw_normaliser(const void *logits, float *normaliser, int64_t rows, int64_t size, int wide) {
+    PARALLEL(rows * size)
+    for (int64_t row = 0; row < rows; row++)
+        normaliser[row] = wide ? log_sum(logits, row, size, 1) : log_sum(logits, row, size, 0);
+}
+
+INLINE void chances_row(void *logits, float normaliser, int64_t target, int64_t row, int64_t size, int wide) {
+    int64_t at = row * size;
+    float right = exponential(get(logits, at + target, wide) - normaliser);
+    EACH
+    for (int64_t i = 0; i < size; i++)
+        put(logits, at + i, exponential(get(logits, at + i, wide) - normaliser), wide);
+    put(logits, at + target, right - 1.0f, wide);
+}
+
+void tw_chances(void *logits, const float *normaliser, const int64_t *targets, int64_t rows, int64_t size, int wide) {
+    PARALLEL(rows * size)
+    for (int64_t row = 0; row < rows; row++)
+        if (wide)
+            chances_row(logits, normaliser[row], targets[row], row, size, 1);
+        else
+            chances_row(logits, normaliser[row], targets[row], row, size, 0);
+}
+
 /* ---- rotary positions ---- */
 
 INLINE void turn_in(const void *from, int64_t at, const float *cos, const float *sin, float *to, int64_t size,

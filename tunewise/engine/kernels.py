@@ -102,6 +102,8 @@ _SIGNATURES: dict[str, Sequence[Any]] = {
     "tw_norm_back": (*[_TENSOR] * 6, *[_COUNT] * 2, _FLAG),
     "tw_gate": (*[_TENSOR] * 3, _COUNT, _FLAG, _FLAG),
     "tw_gate_back": (*[_TENSOR] * 5, _COUNT, _FLAG, _FLAG),
+    "tw_normaliser": (*[_TENSOR] * 2, *[_COUNT] * 2, _FLAG),
+    "tw_chances": (*[_TENSOR] * 3, *[_COUNT] * 2, _FLAG),
     "tw_join": (*[_TENSOR] * 6, *[_COUNT] * 4, _FLAG),
     "tw_part": (*[_TENSOR] * 6, *[_COUNT] * 4, _FLAG),
     "tw_attend": (*[_TENSOR] * 5, *[_COUNT] * 4, _FLOAT),
@@ -154,6 +156,16 @@ class Kernels:
         to_gate, to_through = _like(gate), _like(gate)
         self._run("tw_gate_back", gate, through, to_inner, to_gate, to_through, gate.numel(), kind, _wide(gate))
         return to_gate, to_through
+
+    def normaliser(self, logits: Tensor) -> Tensor:
+        """Logarithm of the sum of exponentials of [positions, vocabulary], in float32, [positions]."""
+        normaliser = torch.empty(len(logits))
+        self._run("tw_normaliser", logits, normaliser, *_rows(logits), _wide(logits))
+        return normaliser
+
+    def chances(self, logits: Tensor, normaliser: Tensor, targets: Tensor) -> None:
+        """Turn logits [positions, vocabulary] into the gradient of each negative log-probability of its target."""
+        self._run("tw_chances", logits, normaliser, targets, *_rows(logits), _wide(logits))
 
     def join(self, parts: Sequence[Tensor], cos: Tensor, sin: Tensor) -> Tensor:
         """Queries, keys and values, each [tokens, heads, size], as one tensor in float32, the first two turned."""
