@@ -74,15 +74,23 @@ def machine_key() -> str:
     return f"{processor_name()} | {cores} cores | {torch.get_num_threads()} threads | {gpu} | {torch.__version__}"
 
 
-@cache
 def processor_name() -> str:
     """The processor's own name, as far as the system tells."""
+    return _processor().get("model name") or platform.processor() or platform.machine()
+
+
+def processor_features() -> str:
+    """The instructions that it has, as far as the system tells; virtual machines name unlike processors alike."""
+    return _processor().get("flags") or _processor().get("Features") or ""
+
+
+@cache
+def _processor() -> Mapping[str, str]:
+    """What Linux says of the first processor."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    first = info.read_text().partition("\n\n")[0] if info.is_file() else ""
+    fields = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in fields}
 
 
 def _rates_path() -> Path:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunewise.engine.hardware import processor_features, processor_name
 from tunewise.errors import SettingError
 
 SOURCE = Path(__file__).with_name("kernels.c")
@@ -40,7 +41,12 @@ GATES = {"silu": 0, "gelu_pytorch_tanh": 1}
 
 def compiled(x: Tensor) -> Kernels | None:
     """What computes on tensors like `x`; None where torch does."""
-    return _kernels() if x.device.type == "cpu" and x.dtype in DTYPES else None
+    return _kernels() if serves(x.device, x.dtype) else None
+
+
+def serves(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether operations on such tensors are compiled here."""
+    return device.type == "cpu" and dtype in DTYPES and _kernels() is not None
 
 
 @cache
@@ -56,25 +62,24 @@ def _library() -> Any:
         raise SettingError(f"TUNEWISE_KERNELS is {wish!r}; expected on or off.")
     if wish == "off" or not sys.platform.startswith("linux"):
         return None
-    compiler = next((path for path in map(shutil.which, COMPILERS) if path), None)
-    if compiler is None:
-        return None
-    try:
-        path = _kept(compiler)
-        _torchs_threads()
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):  # no room, a compiler that does not know the flags, no OpenMP
-        return None
+    for compiler in filter(None, map(shutil.which, COMPILERS)):
+        try:
+            path = _kept(compiler)
+            _torchs_threads()
+            return ctypes.CDLL(str(path))
+        except (OSError, subprocess.SubprocessError):  # no room, flags that it does not know, another OpenMP
+            continue
+    return None
 
 
 def _kept(compiler: str) -> Path:
-    """The compiled file in the cache folder; it is of one source, compiler and processor."""
+    """The compiled file in the cache folder; it is of one source, compiler and kind of processor."""
     from tunewise.catalog import cache_folder
-    from tunewise.engine.hardware import processor_name
 
-    said = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
-    of = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, said.stdout, processor_name()])
-    path = cache_folder() / "kernels" / f"{hashlib.sha256(of.encode()).hexdigest()[:16]}.so"
+    said = subprocess.run([compiler, "--version"], capture_output=True, timeout=TIMEOUT, check=True).stdout
+    processor = f"{processor_name()} {processor_features()}".encode()
+    of = hashlib.sha256(b"\n".join([SOURCE.read_bytes(), " ".join(FLAGS).encode(), said, processor]))
+    path = cache_folder() / "kernels" / f"{of.hexdigest()[:16]}.so"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunewise.cost import KINDS
+from tunewise.engine import kernels
 from tunewise.engine.hardware import kept_rates, machine_key, renew_rates
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def checked_rates(model: LanguageModel) -> tuple[Mapping[str, float], str | None
 def _key(model: LanguageModel) -> str:
     shape = model.shape
     size = f"{shape.layers}x{shape.hidden}x{shape.intermediate}x{shape.vocabulary}"
-    return f"{machine_key()} | {size} | {str(model.dtype).removeprefix('torch.')} | counting {COUNTING}"
+    dtype = str(model.dtype).removeprefix("torch.")
+    by = "compiled" if kernels.serves(model.device, model.dtype) else "torch"
+    return f"{machine_key()} | {size} | {dtype} | {by} | counting {COUNTING}"
 
 
 @dataclass(frozen=True)

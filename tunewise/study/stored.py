@@ -114,7 +114,7 @@ def finished_events(folder: Path) -> list[Event] | None:
 def changed_hardware(before: Mapping[str, Any]) -> str | None:
     """A warning where this machine computes otherwise than that on which the study was started."""
     now = hardware()
-    names = {"dtype": "number format", "threads": "number of threads"}
+    names = {"dtype": "number format", "threads": "number of threads", "kernels": "kernels"}
     changes = [
         f"{word} {before[name]}, now {now[name]}"
         for name, word in names.items()
