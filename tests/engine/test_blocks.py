@@ -60,15 +60,15 @@ def _granite(**sizes: Any) -> Any:
 
 
 @pytest.fixture
-def made(tiny_folder: Path, tmp_path: Path) -> Callable[[Callable[..., Any]], LanguageModel]:
-    def make(network: Callable[..., Any]) -> LanguageModel:
+def made(tiny_folder: Path, tmp_path: Path) -> Callable[..., LanguageModel]:
+    def make(network: Callable[..., Any], dtype: torch.dtype = torch.float64) -> LanguageModel:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
         tokenizer.save_pretrained(tmp_path)
         torch.manual_seed(0)
         network(vocab_size=len(tokenizer), **SIZES).save_pretrained(tmp_path)
-        return load(tmp_path, torch.float64)
+        return load(tmp_path, dtype)
 
     return make
 
@@ -85,10 +85,11 @@ def _gradients(model: LanguageModel) -> tuple[torch.Tensor, dict[str, torch.Tens
 
 
 @pytest.mark.parametrize("network", [_qwen2, _qwen3, _mistral], ids=["biases", "head norms", "window"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_layers_of_the_usual_kind_are_blocks_and_learn_as_their_modules(
-    made: Callable[..., LanguageModel], network: Callable[..., Any]
+    made: Callable[..., LanguageModel], network: Callable[..., Any], dtype: torch.dtype
 ) -> None:
-    model = made(network)
+    model = made(network, dtype)
     assert model.blocks is not None
     ours, our_gradients = _gradients(model)
     model.blocks = None

@@ -1,9 +1,9 @@
 """Attention over a tree of tokens: every product that somebody reads, and none that is masked.
 
 A pass holds nodes one after the other, each before what continues it. A token attends to its own node up to
-itself, to all of the nodes above, and to what was encoded earlier. Short nodes stand together in frames of equal
-width, which are one product under a mask; all that is below a long node is one product with it, without a mask.
-Results are merged by their normalisers (`products`).
+itself, to all of the nodes above, and to what was encoded earlier. Short nodes stand together in frames, of which
+only what is seen is multiplied (`kernels`), or all of one width are one product under a mask; all that is below a
+long node is one product with it, without a mask. Results are merged by their normalisers (`products`).
 
 Where that cannot be (a sliding window that is shorter than a row, a GPU), the same tree is written as a mask.
 """
@@ -138,7 +138,7 @@ class Layout:
 
     def compiled(self, joined: Tensor) -> tuple[Kernels | None, list[Group]]:
         """What computes the frames of `small`, and the groups that are left to products."""
-        compiled = kernels.compiled(joined) if len(self.small) else None
+        compiled = kernels.compiled(joined) if joined.dtype == torch.float32 and len(self.small) else None
         if compiled is None:
             return None, self.groups
         return compiled, [group for group in self.groups if group.width > kernels.WIDEST]
@@ -212,6 +212,7 @@ class _TreeAttention(torch.autograd.Function):
     def forward(
         ctx: Any, joined: Tensor, layout: Layout, earlier: Tensor | None, heads: Heads, scale: float
     ) -> Tensor:
+        joined = joined.contiguous()
         output = joined.new_empty(len(joined), heads.query, joined.shape[-1])
         normaliser = joined.new_empty(len(joined), heads.query)
         output[layout.framed :], normaliser[layout.framed :] = 0, 0

@@ -1,8 +1,8 @@
 /* The operations between a layer's products, each in one walk over its rows.
  *
- * What every function computes stands written with torch in parts.py and attention.py. Values are float32
- * (`wide`) or bfloat16; all arithmetic is in float32, rounded where the network's own modules round. Rows are
- * contiguous, sizes are in values.
+ * What every function computes stands written with torch in parts.py, attention.py and forward.py. Values are
+ * float32 (`wide`) or bfloat16, arithmetic is in float32, and norms and gates round where the network's own modules
+ * do. Tensors are contiguous, sizes are in values.
  */
 #include <math.h>
 #include <stdint.h>
@@ -33,8 +33,8 @@ INLINE uint32_t float_bits(float value) {
     return bits;
 }
 
-/* To the nearest bfloat16, ties to even. What is not a number stays so, as arithmetic makes it: quiet, and nothing
-   in the bits below. */
+/* To the nearest bfloat16, ties to even. What is not a number stays so as this processor makes it, quiet and with
+   nothing in the bits below. */
 INLINE uint16_t narrowed(float value) {
     uint32_t bits = float_bits(value);
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
@@ -55,8 +55,10 @@ INLINE float rounded(float value, int wide) {
     return wide ? value : bits_float((uint32_t)narrowed(value) << 16);
 }
 
-/* e^x within two units in the last place: the nearest power of two, times a polynomial. */
+/* e^x within two units in the last place: the nearest power of two, times a polynomial. Nothing that is not far below
+   what float32 adds to 1 comes of x under -87, and infinity of x over 88. */
 INLINE float exponential(float x) {
+    float above = x > 88.0f ? INFINITY : 0.0f;
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
     float power = floorf(x * 1.44269504f + 0.5f);
@@ -69,7 +71,7 @@ INLINE float exponential(float x) {
     sum = sum * rest + 0.5f;
     sum = sum * rest + 1.0f;
     sum = sum * rest + 1.0f;
-    return sum * bits_float((uint32_t)((int32_t)power + 127) << 23);
+    return sum * bits_float((uint32_t)((int32_t)power + 127) << 23) + above;
 }
 
 /* ---- norms ---- */
@@ -322,8 +324,7 @@ void tw_part(const float *joined, const float *cos, const float *sin, void *quer
 
 /* ---- attention of frames ---- */
 
-/* A frame is no wider; see WIDEST in kernels.py. */
-#define WIDEST 512
+/* WIDEST, places of the widest frame, comes from kernels.py. */
 #define LANES 16
 
 
@@ -334,7 +335,7 @@ INLINE int64_t seen_by(const int64_t *ends, int64_t first, int64_t query, int64_
         if (ends[place] > query)
             seen[count++] = place++;
         else
-            place = ends[place];
+            place = ends[place] > place ? ends[place] : place + 1;
     }
     return count;
 }

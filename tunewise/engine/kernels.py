@@ -1,20 +1,12 @@
-"""What lies between a layer's products, compiled for this machine: norms, gates, rotation, short rows' attention.
+"""What lies between a layer's products, compiled: norms, gates, rotation, short rows' attention, distributions.
 
 Written with torch, each of these is a walk over memory for every sum and every factor; in `kernels.c` each is one.
-The file is compiled when it is first wanted, with the C compiler of the machine, and kept in the cache folder.
-Where there is none, on other systems than Linux, in other dtypes and on a GPU, the same is done with torch.
-`TUNEWISE_KERNELS=off` leaves the compiler alone.
+Without a C compiler, on other systems than Linux, in other dtypes and on a GPU, the same is done with torch.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -23,15 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunewise.engine.hardware import processor_features, processor_name
-from tunewise.errors import SettingError
+from tunewise.engine import compiling
 
 SOURCE = Path(__file__).with_name("kernels.c")
-COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
-"""Nothing that would let the compiler suppose that all numbers are finite."""
-TIMEOUT = 120
-"""Seconds that a compiler may take; it takes two."""
 DTYPES = (torch.float32, torch.bfloat16)
 WIDEST = 96
 """Places of a frame whose attention is quicker here than as a product."""
@@ -51,54 +37,8 @@ def serves(device: torch.device, dtype: torch.dtype) -> bool:
 
 @cache
 def _kernels() -> Kernels | None:
-    library = _library()
+    library = compiling.load(SOURCE, [f"WIDEST={WIDEST}"])
     return Kernels(library) if library is not None else None
-
-
-def _library() -> Any:
-    """The compiled file, loaded; None where that cannot be."""
-    wish = os.environ.get("TUNEWISE_KERNELS", "on")
-    if wish not in ("on", "off"):
-        raise SettingError(f"TUNEWISE_KERNELS is {wish!r}; expected on or off.")
-    if wish == "off" or not sys.platform.startswith("linux"):
-        return None
-    for compiler in filter(None, map(shutil.which, COMPILERS)):
-        try:
-            path = _kept(compiler)
-            _torchs_threads()
-            return ctypes.CDLL(str(path))
-        except (OSError, subprocess.SubprocessError):  # no room, flags that it does not know, another OpenMP
-            continue
-    return None
-
-
-def _kept(compiler: str) -> Path:
-    """The compiled file in the cache folder; it is of one source, compiler and kind of processor."""
-    from tunewise.catalog import cache_folder
-
-    said = subprocess.run([compiler, "--version"], capture_output=True, timeout=TIMEOUT, check=True).stdout
-    processor = f"{processor_name()} {processor_features()}".encode()
-    of = hashlib.sha256(b"\n".join([SOURCE.read_bytes(), " ".join(FLAGS).encode(), said, processor]))
-    path = cache_folder() / "kernels" / f"{of.hexdigest()[:16]}.so"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            parts, whole = Path(folder, "kernels.o"), Path(folder, path.name)
-            # Linked without OpenMP: its names are those of the library that torch has loaded.
-            for command in (
-                [compiler, *FLAGS, "-c", str(SOURCE), "-o", str(parts)],
-                [compiler, "-shared", str(parts), "-o", str(whole), "-lm"],
-            ):
-                subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=True)
-            whole.replace(path)
-    return path
-
-
-def _torchs_threads() -> None:
-    """Make the OpenMP that torch uses known to what is loaded next: a second one would fight it for the cores."""
-    folder = Path(torch.__file__).parent
-    for found in (*folder.glob("lib/libgomp*"), *folder.parent.glob("torch.libs/libgomp*")):
-        ctypes.CDLL(str(found), mode=ctypes.RTLD_GLOBAL)
 
 
 _FLAG, _COUNT, _FLOAT, _TENSOR = ctypes.c_int, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
@@ -119,8 +59,9 @@ _SIGNATURES: dict[str, Sequence[Any]] = {
 class Kernels:
     """The functions of `kernels.c` on tensors on the CPU, all of one of `DTYPES` unless said otherwise.
 
-    What each gives is said where the same is written with torch: `parts.Norm`, `parts.Gate`, `parts.Rotation`, and
-    the frames of `attention`.
+    What each gives is said where the same is written with torch: `parts.Norm`, `parts.Gate`, `parts.Rotation`, the
+    frames of `attention`, `forward.normaliser`. For tensors that do not go together each raises RuntimeError, as
+    torch does.
     """
 
     def __init__(self, library: Any) -> None:
@@ -132,53 +73,76 @@ class Kernels:
 
     def norm(self, x: Tensor, weight: Tensor, eps: float, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`added` put into `x` [..., size], then `x` normed, and its factor [..., 1] in float32."""
-        y, factor = _like(x), torch.empty(*x.shape[:-1], 1)
-        self._run("tw_norm", x, added, weight, y, factor, *_rows(x), eps, False, _wide(x))
+        rows, size = _rows(x)
+        if added is None:
+            x = x.contiguous()
+        else:
+            _place(x, x.shape, x.dtype)
+            added = _given(added, x.shape, x.dtype)
+        weight = _given(weight, (size,), x.dtype)
+        y, factor = _new(x.shape, x.dtype), _new((*x.shape[:-1], 1))
+        self._run("tw_norm", x, added, weight, y, factor, rows, size, eps, False, _wide(x))
         return y, factor
 
     def weighted(self, x: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
         """`x` normed, from its factor."""
-        y = _like(x)
-        self._run("tw_norm", x, None, weight, y, factor, *_rows(x), 0.0, True, _wide(x))
+        rows, size = _rows(x)
+        weight, factor = _given(weight, (size,), x.dtype), _given(factor, (*x.shape[:-1], 1))
+        x, y = x.contiguous(), _new(x.shape, x.dtype)
+        self._run("tw_norm", x, None, weight, y, factor, rows, size, 0.0, True, _wide(x))
         return y
 
     def norm_back(
         self, x: Tensor, factor: Tensor, weight: Tensor, to_y: Tensor, more: Tensor | None = None
     ) -> Tensor:
         """The gradient of `x` from that of `x` normed, with `more` added to it."""
-        to_x = _like(x)
-        self._run("tw_norm_back", x, factor, weight, to_y, more, to_x, *_rows(x), _wide(x))
+        rows, size = _rows(x)
+        weight, factor = _given(weight, (size,), x.dtype), _given(factor, (*x.shape[:-1], 1))
+        to_y = _given(to_y, x.shape, x.dtype)
+        if more is not None:
+            more = _given(more, x.shape, x.dtype)
+        x, to_x = x.contiguous(), _new(x.shape, x.dtype)
+        self._run("tw_norm_back", x, factor, weight, to_y, more, to_x, rows, size, _wide(x))
         return to_x
 
     def gate(self, kind: int, gate: Tensor, through: Tensor, *, into_gate: bool) -> Tensor:
         """What is let through, in the place of `gate` where nobody wants that any more."""
-        inner = gate if into_gate else _like(gate)
+        through = _given(through, gate.shape, gate.dtype)
+        inner = _place(gate, gate.shape, gate.dtype) if into_gate else _new(gate.shape, gate.dtype)
+        gate = gate.contiguous()
         self._run("tw_gate", gate, through, inner, gate.numel(), kind, _wide(gate))
         return inner
 
     def gate_back(self, kind: int, gate: Tensor, through: Tensor, to_inner: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of `gate` and `through`."""
-        to_gate, to_through = _like(gate), _like(gate)
+        through, to_inner = (_given(tensor, gate.shape, gate.dtype) for tensor in (through, to_inner))
+        gate, to_gate, to_through = gate.contiguous(), _new(gate.shape, gate.dtype), _new(gate.shape, gate.dtype)
         self._run("tw_gate_back", gate, through, to_inner, to_gate, to_through, gate.numel(), kind, _wide(gate))
         return to_gate, to_through
 
     def normaliser(self, logits: Tensor) -> Tensor:
         """Logarithm of the sum of exponentials of [positions, vocabulary], in float32, [positions]."""
-        normaliser = torch.empty(len(logits))
-        self._run("tw_normaliser", logits, normaliser, *_rows(logits), _wide(logits))
+        rows, size = _rows(logits)
+        logits, normaliser = logits.contiguous(), _new((rows,))
+        self._run("tw_normaliser", logits, normaliser, rows, size, _wide(logits))
         return normaliser
 
     def chances(self, logits: Tensor, normaliser: Tensor, targets: Tensor) -> None:
         """Turn logits [positions, vocabulary] into the gradient of each negative log-probability of its target."""
-        self._run("tw_chances", logits, normaliser, targets, *_rows(logits), _wide(logits))
+        rows, size = _rows(_place(logits, logits.shape, logits.dtype))
+        normaliser, targets = _given(normaliser, (rows,)), _given(targets, (rows,), torch.long)
+        self._run("tw_chances", logits, normaliser, targets, rows, size, _wide(logits))
 
     def join(self, parts: Sequence[Tensor], cos: Tensor, sin: Tensor) -> Tensor:
         """Queries, keys and values, each [tokens, heads, size], as one tensor in float32, the first two turned."""
-        query, key, value = parts
-        tokens, queries, size = query.shape
-        keys = key.shape[1]
-        joined = torch.empty(tokens, queries + 2 * keys, size)
-        self._run("tw_join", query, key, value, cos, sin, joined, tokens, queries, keys, size, _wide(query))
+        tokens, queries, size = parts[0].shape
+        keys, dtype = parts[1].shape[1], parts[0].dtype
+        held = [
+            _given(part, (tokens, n, size), dtype) for part, n in zip(parts, (queries, keys, keys), strict=True)
+        ]
+        angles = [_given(angle, (tokens, 1, size)) for angle in (cos, sin)]
+        joined = _new((tokens, queries + 2 * keys, size))
+        self._run("tw_join", *held, *angles, joined, tokens, queries, keys, size, dtype == torch.float32)
         return joined
 
     def part(
@@ -186,8 +150,10 @@ class Kernels:
     ) -> list[Tensor]:
         """The way back: [tokens, all heads, size] in float32 as three in `dtype`, the first two turned back."""
         tokens, _, size = joined.shape
-        parts = [torch.empty(tokens, count, size, dtype=dtype) for count in counts]
-        self._run("tw_part", joined, cos, sin, *parts, tokens, counts[0], counts[1], size, _wide(parts[0]))
+        joined = _given(joined, (tokens, sum(counts), size))
+        angles = [_given(angle, (tokens, 1, size)) for angle in (cos, sin)]
+        parts = [_new((tokens, count, size), dtype) for count in counts]
+        self._run("tw_part", joined, *angles, *parts, tokens, counts[0], counts[1], size, dtype == torch.float32)
         return parts
 
     def attend(
@@ -209,7 +175,11 @@ class Kernels:
             scale: of the products.
             into: output [tokens, heads, size] and logarithm of the normaliser [tokens, heads], to be filled.
         """
-        self._run("tw_attend", joined, ends, frames, *into, len(frames), *counts[:2], joined.shape[-1], scale)
+        tokens, size = _frames(joined, ends, frames, counts)
+        output = _place(into[0], (tokens, counts[0], size))
+        normaliser = _place(into[1], (tokens, counts[0]))
+        tensors = (joined.contiguous(), ends.contiguous(), frames.contiguous(), output, normaliser)
+        self._run("tw_attend", *tensors, len(frames), *counts[:2], size, scale)
 
     def attend_back(
         self,
@@ -223,17 +193,44 @@ class Kernels:
         back: Tensor,
     ) -> None:
         """Fill `back` with the gradient of `joined`, from the output and normaliser of all that a token sees."""
-        tensors = (grad, joined, ends, frames, *merged, back)
-        self._run("tw_attend_back", *tensors, len(frames), *counts[:2], joined.shape[-1], scale)
+        tokens, size = _frames(joined, ends, frames, counts)
+        grad, output = (_given(tensor, (tokens, counts[0], size)) for tensor in (grad, merged[0]))
+        normaliser = _given(merged[1], (tokens, counts[0]))
+        _place(back, joined.shape)
+        tensors = (grad, joined.contiguous(), ends.contiguous(), frames.contiguous(), output, normaliser, back)
+        self._run("tw_attend_back", *tensors, len(frames), *counts[:2], size, scale)
 
     def _run(self, name: str, *arguments: Any) -> None:
-        # Copies that make a tensor contiguous must outlive the call.
-        held = [value.contiguous() if isinstance(value, Tensor) else value for value in arguments]
-        self._functions[name](*(value.data_ptr() if isinstance(value, Tensor) else value for value in held))
+        """Call a function with contiguous tensors, numbers, and None for a tensor that is not there."""
+        self._functions[name](*(value.data_ptr() if isinstance(value, Tensor) else value for value in arguments))
 
 
-def _like(x: Tensor) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype)
+def _new(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(tuple(shape), dtype=dtype, device="cpu")
+
+
+def _given(tensor: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """A tensor to be read, contiguous; the caller holds it until it has been."""
+    if tensor.dtype != dtype or not tensor.is_cpu or tensor.shape != shape:
+        found = f"{tuple(tensor.shape)} in {tensor.dtype} on {tensor.device}"
+        raise RuntimeError(f"expected a tensor of {tuple(shape)} in {dtype} on the CPU, found {found}")
+    return tensor.contiguous()
+
+
+def _place(tensor: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """A tensor to be written, which must be contiguous itself."""
+    if not tensor.is_contiguous():
+        raise RuntimeError(f"expected a contiguous tensor to write to, found strides {tensor.stride()}")
+    return _given(tensor, shape, dtype)
+
+
+def _frames(joined: Tensor, ends: Tensor, frames: Tensor, counts: Sequence[int]) -> tuple[int, int]:
+    """Number of tokens and head size of what goes together."""
+    tokens, _, size = joined.shape
+    _given(joined, (tokens, sum(counts), size))
+    _given(ends, (tokens,), torch.long)
+    _given(frames, (len(frames), 2), torch.long)
+    return tokens, size
 
 
 def _rows(x: Tensor) -> tuple[int, int]:
