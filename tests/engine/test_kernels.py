@@ -273,14 +273,19 @@ def test_with_a_compiler_that_fails_torch_computes(monkeypatch: pytest.MonkeyPat
     assert not list((tmp_path / "cache").rglob("*.so"))
 
 
-@needed
-@pytest.mark.usefixtures("fresh")
-def test_what_is_compiled_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def kept(fresh: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file that was compiled, which is looked for anew."""
     monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path))
     assert kernels.compiled(torch.zeros(1)) is not None
     (kept,) = (tmp_path / "kernels").iterdir()
-    written = kept.stat().st_mtime_ns
     kernels._kernels.cache_clear()
+    return kept
+
+
+@needed
+def test_what_is_compiled_is_kept(kept: Path) -> None:
+    written = kept.stat().st_mtime_ns
     assert kernels.compiled(torch.zeros(1)) is not None
     assert kept.stat().st_mtime_ns == written
 
@@ -300,14 +305,9 @@ def test_where_others_may_write_nothing_is_kept(
 
 
 @needed
-@pytest.mark.usefixtures("fresh")
-def test_a_kept_file_that_others_may_write_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path))
-    assert kernels.compiled(torch.zeros(1)) is not None
-    (kept,) = (tmp_path / "kernels").iterdir()
+def test_a_kept_file_that_others_may_write_is_made_anew(kept: Path) -> None:
     kept.unlink()  # it is loaded: writing over it would end this process
     kept.write_bytes(b"not what was compiled")
     kept.chmod(0o666)
-    kernels._kernels.cache_clear()
     assert kernels.compiled(torch.zeros(1)) is not None
     assert kept.stat().st_mode & 0o777 == 0o700

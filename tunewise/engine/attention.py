@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tunewise.engine import kernels, products
-from tunewise.engine.kernels import Kernels
+from tunewise.engine.kernels import Frames, Kernels
 from tunewise.engine.products import Heads
 
 NAME = "tunewise"
@@ -126,20 +126,20 @@ class Layout:
         return self.groups[-1].places.stop
 
     @cached_property
-    def small(self) -> Tensor:
-        """First place and width of each frame that is not too wide for `kernels`, [frames, 2]."""
+    def small(self) -> Frames:
+        """The frames that are not too wide for `kernels`."""
         found = [
             (first, group.width)
             for group in self.groups
             if group.width <= kernels.WIDEST
             for first in range(group.places.start, group.places.stop, group.width)
         ]
-        return torch.tensor(found, dtype=torch.long).view(-1, 2)
+        return Frames(self.ends, torch.tensor(found, dtype=torch.long).view(-1, 2))
 
     def compiled(self, joined: Tensor) -> tuple[Kernels | None, list[Group]]:
         """What computes the frames of `small`, and the groups that are left to products."""
-        compiled = kernels.compiled(joined) if joined.dtype == torch.float32 and len(self.small) else None
-        if compiled is None:
+        compiled = kernels.compiled(joined) if joined.dtype == torch.float32 else None
+        if compiled is None or not len(self.small.places):
             return None, self.groups
         return compiled, [group for group in self.groups if group.width > kernels.WIDEST]
 
@@ -218,7 +218,7 @@ class _TreeAttention(torch.autograd.Function):
         output[layout.framed :], normaliser[layout.framed :] = 0, 0
         compiled, groups = layout.compiled(joined)
         if compiled is not None:
-            compiled.attend(joined, layout.ends, layout.small, heads.counts, scale, (output, normaliser))
+            compiled.attend(joined, layout.small, heads.counts, scale, (output, normaliser))
         for group in groups:
             part, weight = products.product(
                 *heads.split(group.of(joined)), scale, group.mask(joined.dtype), causal=group.causal
@@ -245,7 +245,7 @@ class _TreeAttention(torch.autograd.Function):
         compiled, groups = layout.compiled(joined)
         if compiled is not None:
             merged = (output, normaliser)
-            compiled.attend_back(grad, joined, layout.ends, layout.small, heads.counts, scale, merged, back)
+            compiled.attend_back(grad, joined, layout.small, heads.counts, scale, merged, back)
         for group in groups:
             gradients = products.product_backward(
                 group.of(grad).transpose(1, 2),

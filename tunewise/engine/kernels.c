@@ -327,7 +327,6 @@ void tw_part(const float *joined, const float *cos, const float *sin, void *quer
 /* WIDEST, places of the widest frame, comes from kernels.py. */
 #define LANES 16
 
-
 /* Places of a frame that `query` sees, those up to itself; what has ended before it is jumped over. */
 INLINE int64_t seen_by(const int64_t *ends, int64_t first, int64_t query, int64_t *seen) {
     int64_t count = 0, place = first;

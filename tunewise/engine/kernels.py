@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,21 @@ _SIGNATURES: dict[str, Sequence[Any]] = {
     "tw_attend": (*[_TENSOR] * 5, *[_COUNT] * 4, _FLOAT),
     "tw_attend_back": (*[_TENSOR] * 7, *[_COUNT] * 4, _FLOAT),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Runs of places whose tokens see one another, and no others of the frames."""
+
+    ends: Tensor
+    """Of every place of the pass, the first one behind it that does not see it, [tokens]."""
+    places: Tensor
+    """First place and width of each frame, no wider than `WIDEST`, [frames, 2]."""
+
+    def given(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """Both, as they are read for a pass of `tokens`."""
+        ends = _given(self.ends, (tokens,), torch.long)
+        return ends, _given(self.places, (len(self.places), 2), torch.long)
 
 
 class Kernels:
@@ -157,48 +173,39 @@ class Kernels:
         return parts
 
     def attend(
-        self,
-        joined: Tensor,
-        ends: Tensor,
-        frames: Tensor,
-        counts: Sequence[int],
-        scale: float,
-        into: Sequence[Tensor],
+        self, joined: Tensor, frames: Frames, counts: Sequence[int], scale: float, into: Sequence[Tensor]
     ) -> None:
-        """Attention within `frames` (first place and width of each, [frames, 2]), all in float32.
+        """Attention within `frames`, all in float32.
 
         Args:
             joined: queries, keys and values, [tokens, all heads, size].
-            ends: of every place, the first one behind it that does not see it, [tokens].
-            frames: no wider than `WIDEST`.
+            frames: who sees whom.
             counts: heads of queries, keys and values.
             scale: of the products.
             into: output [tokens, heads, size] and logarithm of the normaliser [tokens, heads], to be filled.
         """
-        tokens, size = _frames(joined, ends, frames, counts)
-        output = _place(into[0], (tokens, counts[0], size))
-        normaliser = _place(into[1], (tokens, counts[0]))
-        tensors = (joined.contiguous(), ends.contiguous(), frames.contiguous(), output, normaliser)
-        self._run("tw_attend", *tensors, len(frames), *counts[:2], size, scale)
+        tokens, _, size = joined.shape
+        held = (_given(joined, (tokens, sum(counts), size)), *frames.given(tokens))
+        output, normaliser = _place(into[0], (tokens, counts[0], size)), _place(into[1], (tokens, counts[0]))
+        self._run("tw_attend", *held, output, normaliser, len(frames.places), *counts[:2], size, scale)
 
     def attend_back(
         self,
         grad: Tensor,
         joined: Tensor,
-        ends: Tensor,
-        frames: Tensor,
+        frames: Frames,
         counts: Sequence[int],
         scale: float,
         merged: Sequence[Tensor],
         back: Tensor,
     ) -> None:
         """Fill `back` with the gradient of `joined`, from the output and normaliser of all that a token sees."""
-        tokens, size = _frames(joined, ends, frames, counts)
+        tokens, _, size = joined.shape
+        held = (_given(joined, (tokens, sum(counts), size)), *frames.given(tokens))
         grad, output = (_given(tensor, (tokens, counts[0], size)) for tensor in (grad, merged[0]))
-        normaliser = _given(merged[1], (tokens, counts[0]))
-        _place(back, joined.shape)
-        tensors = (grad, joined.contiguous(), ends.contiguous(), frames.contiguous(), output, normaliser, back)
-        self._run("tw_attend_back", *tensors, len(frames), *counts[:2], size, scale)
+        normaliser, back = _given(merged[1], (tokens, counts[0])), _place(back, joined.shape)
+        numbers = (len(frames.places), *counts[:2], size, scale)
+        self._run("tw_attend_back", grad, *held, output, normaliser, back, *numbers)
 
     def _run(self, name: str, *arguments: Any) -> None:
         """Call a function with contiguous tensors, numbers, and None for a tensor that is not there."""
@@ -222,15 +229,6 @@ def _place(tensor: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.floa
     if not tensor.is_contiguous():
         raise RuntimeError(f"expected a contiguous tensor to write to, found strides {tensor.stride()}")
     return _given(tensor, shape, dtype)
-
-
-def _frames(joined: Tensor, ends: Tensor, frames: Tensor, counts: Sequence[int]) -> tuple[int, int]:
-    """Number of tokens and head size of what goes together."""
-    tokens, _, size = joined.shape
-    _given(joined, (tokens, sum(counts), size))
-    _given(ends, (tokens,), torch.long)
-    _given(frames, (len(frames), 2), torch.long)
-    return tokens, size
 
 
 def _rows(x: Tensor) -> tuple[int, int]:
