@@ -17,8 +17,8 @@ import harness
 import workloads
 from harness import Bench, Run, Side
 
-SIZES = (1024, 2048)
-"""Sides of the square matrices multiplied; the faster counts."""
+SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
+"""Sides of the square matrices multiplied, by device; the faster counts."""
 PROBE_SECONDS = 0.5
 TRAINED = {"lora": 5e-4, "full": 1e-4, "soft-prompt": 2e-2}
 
@@ -78,18 +78,13 @@ def _matrix_rate(model: Any) -> float:
     """The fastest of many products of two square matrices, in operations a second."""
     import torch
 
-    best = 0.0
-    for size in SIZES:
-        a = torch.randn(size, size, device=model.device).to(model.dtype)
-        b = torch.randn(size, size, device=model.device).to(model.dtype)
-        until = time.perf_counter() + PROBE_SECONDS
-        while time.perf_counter() < until:
-            begun = time.perf_counter()
-            torch.mm(a, b)
-            if model.device.type == "cuda":
-                torch.cuda.synchronize()
-            best = max(best, 2 * size**3 / (time.perf_counter() - begun))
-    return best
+    from tunewise.engine.hardware import product_rate
+
+    rates = []
+    for size in SIZES[model.device.type]:
+        a, b = (torch.randn(size, size, device=model.device).to(model.dtype) for _ in range(2))
+        rates.append(product_rate(a, b, PROBE_SECONDS))
+    return max(rates)
 
 
 def _share_text(side: Side, found: Mapping[str, Any]) -> str:
@@ -100,7 +95,7 @@ def _share_text(side: Side, found: Mapping[str, Any]) -> str:
 def main() -> None:
     """Read the flags and run."""
     flags = harness.arguments(__doc__).parse_args()
-    bench = Bench(__file__, "ceiling", flags.quick)
+    bench = Bench.of(__file__, "ceiling", flags)
     sides = [Side("scoring", "run_scoring")]
     sides += [Side(f"training, {method}", "run_training", {"method": method}) for method in TRAINED]
     rows, questions = (32, 64) if flags.quick else (256, 500)

@@ -224,7 +224,7 @@ def _prove(bench: Bench, sides: Sequence[Side], given: Mapping[str, Any]) -> Non
 
 def compare(flags: argparse.Namespace) -> None:
     """Prepare, choose the peers' settings, run in turn, compare texts, report."""
-    bench = Bench(__file__, "generating", flags.quick)
+    bench = Bench.of(__file__, "generating", flags)
     reason = llama.missing(flags.model)
     given = {"model": flags.model, "llama": reason is None, "answers": 16 if flags.quick else ANSWERS}
     with bench.prepared(given) as made:

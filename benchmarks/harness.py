@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 REPEATS = 5
+DEFAULT_MODEL = "smollm2-135m"
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "trl", "lm_eval", "llama_cpp_python", "datasets")
 BUSY = 0.7
@@ -171,6 +172,12 @@ class Bench:
     quick: bool
     checks: list[str] = field(default_factory=list)
     """What was verified between the sides, in words."""
+
+    @classmethod
+    def of(cls, script: str, name: str, flags: argparse.Namespace) -> Bench:
+        """The benchmark `name`; with another model or on a GPU its results stand in a file of their own."""
+        model = "" if flags.model == DEFAULT_MODEL else f"-{Path(flags.model).name}"
+        return cls(script, f"{name}{model}{'-gpu' if _sees_a_gpu() else ''}", flags.quick)
 
     def __post_init__(self) -> None:
         load = os.getloadavg()[0]
@@ -322,7 +329,9 @@ def arguments(docstring: str | None, workloads: Sequence[str] = ()) -> argparse.
     parser.add_argument(
         "--keep-settings", action="store_true", help="peers at the settings of the last results, none tried"
     )
-    parser.add_argument("--model", default="smollm2-135m", help="catalog name or folder of the base model")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="catalog name or folder of the base model, or random-1b"
+    )
     parser.add_argument("--data", help="folder with the files that are in no package; see docs/benchmarks.md")
     if workloads:
         parser.add_argument("--workload", nargs="+", choices=sorted(workloads), default=[workloads[0]])
@@ -359,23 +368,26 @@ _peak_before_reset = 0.0
 
 def reset_peak() -> None:
     """Start measuring the peak of resident memory anew, where the system can."""
-    from tunewise.study.trials import peak_rss_mb, reset_peak_rss
+    from tunewise.engine import peaks
 
     global _peak_before_reset
-    _peak_before_reset = max(_peak_before_reset, peak_rss_mb())
-    reset_peak_rss()
+    _peak_before_reset = max(_peak_before_reset, peaks.resident_mb())
+    peaks.reset()
 
 
 def memory_figures() -> Run:
     """`peak_mb` since the last reset, `process_peak_mb` of the whole process, and those of a GPU."""
-    from tunewise.study.trials import peak_rss_mb
+    from tunewise.engine import peaks
 
-    peak = peak_rss_mb()
+    peak, on_gpu = peaks.resident_mb(), peaks.gpu_mb()
     found: Run = {"peak_mb": peak, "process_peak_mb": max(_peak_before_reset, peak)}
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 1e6
-    return found
+    return found if on_gpu is None else {**found, "gpu_peak_mb": on_gpu}
+
+
+def _sees_a_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _environment() -> dict[str, str]:

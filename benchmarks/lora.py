@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,10 @@ def _order(rows: int, batch_size: int, epochs: int, seed: int, torch: Any) -> li
 
 
 def peers(method: str, precision: str, layout: str) -> list[Side]:
-    """Both peers with one setting."""
+    """The peers that there are, with one setting."""
     names = {"trainer": "Trainer" if method == "full" else "Trainer + PEFT", "trl": "TRL SFTTrainer"}
-    kinds = ["trainer"] if method == "soft-prompt" else ["trainer", "trl"]
+    with_trl = method != "soft-prompt" and find_spec("trl") is not None
+    kinds = ["trainer", "trl"] if with_trl else ["trainer"]
     return [
         Side(names[kind], "run_trainer", {"trainer": kind, "precision": precision, "layout": layout})
         for kind in kinds
@@ -187,7 +189,7 @@ def compare(name: str, flags: argparse.Namespace) -> None:
     """One workload: prepare, choose the peers' settings, run in turn, score, report."""
     workload = WORKLOADS[name]
     method = workload["method"]
-    bench = Bench(__file__, f"lora-{name}", flags.quick)
+    bench = Bench.of(__file__, f"lora-{name}", flags)
     rows, epochs = (32, 1) if flags.quick else (256, 3)
     kind = "generation" if workload["task"] == "nlupp" else "classification"
     repeats = harness.rounds(flags)
@@ -259,7 +261,8 @@ def _run_in_turn(
         run = bench.call(side.worker, job)
         print(f"   round {round_number + 1}: {side.name}: {run['examples_per_second']:.2f} examples/s", flush=True)
         test = bench.call("score", {**made.job, "ours": str(first), "weights": str(folder)})
-        runs[side.name].append({**run, "test": test})
+        tokens = run["examples_per_second"] * made.facts["tokens_per_row"]
+        runs[side.name].append({**run, "tokens_per_second": tokens, "test": test})
         if folder != first:
             shutil.rmtree(folder)
     return runs
@@ -281,6 +284,7 @@ def _summary(sides: Sequence[Side], runs: Mapping[str, Sequence[Run]]) -> harnes
     scored = {name: [{**run, **run["test"]} for run in found] for name, found in runs.items()}
     wanted = {
         "examples_per_second": FASTER,
+        "tokens_per_second": None,
         "peak_mb": SMALLER,
         "final_loss": None,
         "score": None,

@@ -185,7 +185,7 @@ def _figures(scores: list[list[float]], seconds: float, prepared: Mapping[str, A
 def compare(name: str, flags: argparse.Namespace) -> None:
     """One workload: prepare, choose the peer's batch size, run in turn, compare with float32, report."""
     settings = WORKLOADS[name]
-    bench = Bench(__file__, f"scoring-{name}", flags.quick)
+    bench = Bench.of(__file__, f"scoring-{name}", flags)
     questions = 20 if flags.quick else QUESTIONS
     peer_questions = settings["peer_questions"]
     if flags.quick:

@@ -10,12 +10,13 @@ import csv
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import BenchError
+from harness import DEFAULT_MODEL, BenchError
 
 if TYPE_CHECKING:
     from tunewise import Task
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
 
 DATA_VARIABLE = "TUNEWISE_BENCH_DATA"
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+RANDOM: dict[str, dict[str, int]] = {
+    "random-1b": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 8192,
+    },
+}
+"""Models that are drawn: speed does not ask what weights are."""
 OUT_OF_SCOPE = ("oos", "out_of_scope")
 """How files spell CLINC150's questions that belong to no intent."""
 
@@ -155,10 +167,36 @@ def dtype_name(adapted: AdaptedModel) -> str:
 
 
 def model_folder(name: str) -> Path:
-    """The base model as a Hugging Face folder, which is what peers load."""
+    """The base model as a Hugging Face folder, which is what peers load; `RANDOM` is drawn when first wanted."""
     from tunewise import catalog
 
-    return Path(catalog.resolve_model(name))
+    return _drawn(name) if name in RANDOM else Path(catalog.resolve_model(name))
+
+
+def _drawn(name: str) -> Path:
+    """A Llama of a given size with random weights and the default model's tokenizer, kept in the cache folder."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from tunewise import catalog
+    from tunewise.fetching import cache_folder
+    from tunewise.whole import put_folder
+
+    folder = Path(cache_folder(), "models", name)
+    if folder.is_dir():
+        return folder
+    source = Path(catalog.resolve_model(DEFAULT_MODEL))
+    ends = {key: json.loads((source / "config.json").read_text())[key] for key in ("bos_token_id", "eos_token_id")}
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    config = LlamaConfig(**RANDOM[name], vocab_size=len(tokenizer), tie_word_embeddings=True, **ends)
+    torch.manual_seed(0)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        whole = Path(place, name)
+        LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(whole)
+        tokenizer.save_pretrained(whole)
+        put_folder(whole, folder)
+    return folder
 
 
 def without_chat_template(folder: Path, copy: Path) -> Path:

@@ -106,7 +106,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setattr("tunewise.engine.frames.WIDEST", 0 if request.param == "links" else 12)
         monkeypatch.setattr("tunewise.engine.laying.LINK", 1 if request.param == "links" else 6)
     if request.param == "torch":
-        monkeypatch.setattr("tunewise.engine.kernels.compiled", lambda x: None)
+        monkeypatch.setattr("tunewise.engine.kernels.serving", lambda *_: None)
     if request.param == "mask":
         monkeypatch.setattr("tunewise.engine.products.has_parts", lambda joined: False)
     return str(request.param)

@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunewise.engine import kernels
+from tunewise.engine import kernels, operations
 from tunewise.engine.attention import Group, Layout, _TreeAttention
-from tunewise.engine.forward import _chances, normaliser
-from tunewise.engine.parts import ACTIVATIONS, Gate, Norm, Rotation
+from tunewise.engine.operations import ACTIVATIONS
+from tunewise.engine.parts import Gate, Norm, Rotation
 from tunewise.engine.products import Heads
 
+CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16]
 SIZES = [(1, 5), (3, 7), (5, 64), (70, 576)]
 """Rows and values of each: less and more than a vector of the processor, and enough for several threads."""
@@ -41,7 +42,7 @@ def fresh() -> Iterator[None]:
 def by_torch(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], Any]:
     def compute(function: Callable[[], Any]) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(kernels, "compiled", lambda x: None)
+            patch.setattr(kernels, "serving", lambda *_: None)
             return function()
 
     return compute
@@ -151,12 +152,12 @@ def test_what_is_not_a_number_stays_so(dtype: torch.dtype, place: int) -> None:
 @pytest.mark.parametrize("size", [*SIZES, (9, 5000)])
 def test_distributions(by_torch: Callable[..., Any], size: tuple[int, int], dtype: torch.dtype) -> None:
     logits = drawn(*size, dtype=dtype, scale=5)
-    norms, targets = normaliser(logits), torch.arange(size[0]) % size[1]
+    norms, targets = operations.of(logits).normaliser(logits), torch.arange(size[0]) % size[1]
     close(norms, logits.to(torch.float64).logsumexp(dim=-1).to(torch.float32))
 
     def gradient() -> Tensor:
         chances = logits.clone()
-        _chances(chances, norms, targets)
+        operations.of(chances).chances(chances, norms, targets)
         return chances
 
     close(gradient(), by_torch(gradient))
@@ -204,32 +205,32 @@ def test_scores_of_any_size_have_a_softmax() -> None:
 
 
 def test_other_dtypes_and_devices_are_left_to_torch() -> None:
-    assert kernels.compiled(torch.zeros(1, dtype=torch.float64)) is None
-    assert kernels.compiled(torch.zeros(1, device="meta")) is None
+    assert kernels.serving(CPU, torch.float64) is None
+    assert kernels.serving(torch.device("meta"), torch.float32) is None
 
 
 @needed
 def test_no_default_dtype_changes_what_is_computed(by_torch: Callable[..., Any]) -> None:
     norm, logits = Norm(SimpleNamespace(weight=drawn(40)), 1e-5), drawn(3, 40)
-    expected = by_torch(lambda: (norm.forward(logits), normaliser(logits)))
+    expected = by_torch(lambda: (norm.forward(logits), operations.of(logits).normaliser(logits)))
     for dtype in (torch.bfloat16, torch.float64):
         torch.set_default_dtype(dtype)
         try:
-            close((norm.forward(logits), normaliser(logits)), expected)
+            close((norm.forward(logits), operations.of(logits).normaliser(logits)), expected)
         finally:
             torch.set_default_dtype(torch.float32)
 
 
 @needed
 def test_tensors_that_do_not_go_together_are_refused() -> None:
-    compiled, x = kernels.compiled(torch.zeros(1)), drawn(4, 8)
+    compiled, x = kernels.serving(CPU, torch.float32), drawn(4, 8)
     assert compiled is not None
     for call in (
         lambda: compiled.norm(x, drawn(7), 1e-5),
         lambda: compiled.norm(x, drawn(8, dtype=torch.bfloat16), 1e-5),
         lambda: compiled.norm(x.t(), drawn(4), 1e-5, drawn(8, 4)),
-        lambda: compiled.gate(0, x, drawn(4, 7), into_gate=False),
-        lambda: compiled.gate(0, x.t(), x.t(), into_gate=True),
+        lambda: compiled.gate("silu", x, drawn(4, 7), into_gate=False),
+        lambda: compiled.gate("silu", x.t(), x.t(), into_gate=True),
         lambda: compiled.chances(x.t(), drawn(8), torch.zeros(8, dtype=torch.long)),
         lambda: compiled.join([drawn(4, 2, 8), drawn(4, 1, 8), drawn(4, 2, 8)], drawn(4, 1, 8), drawn(4, 1, 8)),
         lambda: compiled.part(drawn(4, 4, 8, dtype=torch.bfloat16), [2, 1, 1], x.dtype, x[:, None], x[:, None]),
@@ -253,13 +254,13 @@ def test_the_compiler_of_this_machine_compiles(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr("subprocess.run", run)
     monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path))
-    assert kernels.compiled(torch.zeros(1)) is not None, said
+    assert kernels.serving(CPU, torch.float32) is not None, said
 
 
 @pytest.mark.usefixtures("fresh")
 def test_without_a_compiler_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert kernels.compiled(torch.zeros(1)) is None
+    assert kernels.serving(CPU, torch.float32) is None
 
 
 @pytest.mark.usefixtures("fresh")
@@ -269,7 +270,7 @@ def test_with_a_compiler_that_fails_torch_computes(monkeypatch: pytest.MonkeyPat
     compiler.chmod(0o755)
     monkeypatch.setattr("shutil.which", lambda name: str(compiler))
     monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path / "cache"))
-    assert kernels.compiled(torch.zeros(1)) is None
+    assert kernels.serving(CPU, torch.float32) is None
     assert not list((tmp_path / "cache").rglob("*.so"))
 
 
@@ -277,7 +278,7 @@ def test_with_a_compiler_that_fails_torch_computes(monkeypatch: pytest.MonkeyPat
 def kept(fresh: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The file that was compiled, which is looked for anew."""
     monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path))
-    assert kernels.compiled(torch.zeros(1)) is not None
+    assert kernels.serving(CPU, torch.float32) is not None
     (kept,) = (tmp_path / "kernels").iterdir()
     kernels._kernels.cache_clear()
     return kept
@@ -286,7 +287,7 @@ def kept(fresh: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @needed
 def test_what_is_compiled_is_kept(kept: Path) -> None:
     written = kept.stat().st_mtime_ns
-    assert kernels.compiled(torch.zeros(1)) is not None
+    assert kernels.serving(CPU, torch.float32) is not None
     assert kept.stat().st_mtime_ns == written
 
 
@@ -300,7 +301,7 @@ def test_where_others_may_write_nothing_is_kept(
     folder.mkdir()
     folder.chmod(mode)
     monkeypatch.setenv("TUNEWISE_CACHE", str(tmp_path))
-    assert kernels.compiled(torch.zeros(1)) is not None
+    assert kernels.serving(CPU, torch.float32) is not None
     assert not list(folder.iterdir())
 
 
@@ -309,5 +310,5 @@ def test_a_kept_file_that_others_may_write_is_made_anew(kept: Path) -> None:
     kept.unlink()  # it is loaded: writing over it would end this process
     kept.write_bytes(b"not what was compiled")
     kept.chmod(0o666)
-    assert kernels.compiled(torch.zeros(1)) is not None
+    assert kernels.serving(CPU, torch.float32) is not None
     assert kept.stat().st_mode & 0o777 == 0o700

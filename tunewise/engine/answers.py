@@ -18,6 +18,7 @@ from tunewise.engine.forward import passes, rows_of, run, token_logprobs
 from tunewise.engine.laying import Pass, lay_out
 from tunewise.engine.memory import tokens_for_scoring, uncollected
 from tunewise.engine.model import LanguageModel
+from tunewise.engine.moving import placed
 from tunewise.engine.tree import Row, common_prefix, grow
 
 
@@ -124,7 +125,7 @@ def _read(
     given = None if below is None else (below.layers, below.states(laid, pairs.numbers))
     share = 1.0 if below is None else below.share
     hidden = run(model, laid.ids, laid.layout, places, checkpointed=checkpointed, below=given)
-    logprobs = token_logprobs(model, hidden, torch.tensor(targets, device=model.device))
+    logprobs = token_logprobs(model, hidden, placed(targets, model.device))
     products = share * laid.layout.products
     model.count(kind, tokens=share * laid.tokens, products=products, projected=len(targets))
-    return logprobs, torch.tensor(owners, device=model.device)
+    return logprobs, placed(owners, model.device)

@@ -138,7 +138,7 @@ class Layout:
 
     def compiled(self, joined: Tensor) -> tuple[Kernels | None, list[Group]]:
         """What computes the frames of `small`, and the groups that are left to products."""
-        compiled = kernels.compiled(joined) if joined.dtype == torch.float32 else None
+        compiled = kernels.serving(joined.device, joined.dtype) if joined.dtype == torch.float32 else None
         if compiled is None or not len(self.small.places):
             return None, self.groups
         return compiled, [group for group in self.groups if group.width > kernels.WIDEST]

@@ -20,6 +20,7 @@ from tunewise.engine import memory
 from tunewise.engine.forward import embed
 from tunewise.engine.laying import Pass
 from tunewise.engine.model import LanguageModel
+from tunewise.engine.moving import moved
 
 MAPPED = 0.25
 """Share of the memory limit above which the states lie in a file that is mapped into memory."""
@@ -69,7 +70,7 @@ class Below:
             for first, count in laid.paths[row]:
                 states[first : first + count] = self._states[begin : begin + count]
                 begin += count
-        return states.to(self.model.device)
+        return moved(states, self.model.device)
 
     def _compute(self, laid: Pass, numbers: Sequence[int]) -> Tensor:
         blocks = self.model.blocks

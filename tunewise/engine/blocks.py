@@ -20,12 +20,14 @@ from torch.utils.checkpoint import checkpoint
 from tunewise.engine import products
 from tunewise.engine.adapters import AdaptableLinear
 from tunewise.engine.attention import AttendsBy
-from tunewise.engine.parts import ACTIVATIONS, ALIASES, Gate, Norm, Rotation, Siblings
+from tunewise.engine.operations import ACTIVATIONS
+from tunewise.engine.parts import Gate, Norm, Rotation, Siblings
 from tunewise.engine.products import Heads
 
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 HEAD_NORMS = ("q_norm", "k_norm")
+ALIASES = {"swish": "silu"}
 MLP = {"gate_proj", "up_proj", "down_proj"}
 """Names of the modules that a layer of this kind has, and no others but the activation."""
 

@@ -12,15 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunewise.engine import kernels
+from tunewise.engine import operations
 from tunewise.engine.attention import NOTHING, AttendsBy, Prefix
 from tunewise.engine.laying import LINK, NO_ENDING, Ending, Pass, lay_out
 from tunewise.engine.memory import LOGITS
 from tunewise.engine.model import LanguageModel
+from tunewise.engine.moving import placed
+from tunewise.engine.operations import wide
 from tunewise.engine.tree import Node, Row, grow
-
-WIDE_AT_ONCE = 4
-"""Positions whose logits are held in float32 at once."""
 
 
 def rows_of(model: LanguageModel, rows: Sequence[Sequence[int]], own: Sequence[int] | None = None) -> list[Row]:
@@ -107,7 +106,7 @@ def run(
     Returns:
         Last hidden states [places, hidden], in the model's dtype.
     """
-    places = torch.tensor(read, dtype=torch.long, device=model.device)
+    places = placed(read, model.device)
     first, hidden = below if below is not None else (0, embed(model, ids))
     if model.blocks is not None:
         return model.blocks.run(hidden, layout, places, first=first, checkpointed=checkpointed)
@@ -129,7 +128,7 @@ def run_modules(model: LanguageModel, hidden: Tensor, layout: AttendsBy) -> Tens
 
 def embed(model: LanguageModel, ids: Sequence[int]) -> Tensor:
     """Embeddings [tokens, hidden]; ids below zero are places of the soft prompt, counted from its end."""
-    numbers = torch.tensor(ids, device=model.device)
+    numbers = placed(ids, model.device)
     embeddings: Tensor = model.network.get_input_embeddings()(numbers.clamp(min=0))
     if model.soft_prompt is None:
         return embeddings
@@ -144,20 +143,6 @@ def project(model: LanguageModel, hidden: Tensor) -> Tensor:
     logits: Tensor = model.network.get_output_embeddings()(hidden)
     cap = _cap(model)
     return (cap * torch.tanh(wide(logits) / cap)).to(logits.dtype) if cap else logits
-
-
-def wide(logits: Tensor) -> Tensor:
-    """In float32 at least."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def normaliser(logits: Tensor) -> Tensor:
-    """Logarithm of the sum of exponentials of [positions, vocabulary], in float32 at least, [positions]."""
-    compiled = kernels.compiled(logits)
-    if compiled is not None:
-        return compiled.normaliser(logits)
-    # A few rows at a time stay in the cache.
-    return torch.cat([wide(part).logsumexp(dim=-1) for part in logits.split(WIDE_AT_ONCE)])
 
 
 def token_logprobs(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -180,10 +165,10 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs, gradients = [], []
         for part, wanted in zip(hidden.split(LOGITS), targets.split(LOGITS), strict=True):
             logits = head(part)
-            norms = normaliser(logits)
+            norms = operations.of(logits).normaliser(logits)
             logprobs.append(wide(logits.gather(1, wanted[:, None])[:, 0]) - norms)
             if ctx.needs_input_grad[0]:
-                _chances(logits, norms, wanted)
+                operations.of(logits).chances(logits, norms, wanted)
                 gradients.append(logits @ head.weight)
         if gradients:
             ctx.save_for_backward(torch.cat(gradients))
@@ -193,19 +178,6 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (away,) = ctx.saved_tensors
         return (-gradients[0][:, None] * away).to(away.dtype), None, None
-
-
-def _chances(logits: Tensor, norms: Tensor, targets: Tensor) -> None:
-    """Turn logits [positions, vocabulary] into the gradient of each negative log-probability of its target."""
-    compiled = kernels.compiled(logits)
-    if compiled is not None:
-        compiled.chances(logits, norms, targets)
-        return
-    parts = (tensor.split(WIDE_AT_ONCE) for tensor in (logits, norms, targets))
-    for few, norm, tokens in zip(*parts, strict=True):
-        chances = wide(few).sub(norm[:, None]).exp_()
-        chances[torch.arange(len(tokens), device=tokens.device), tokens] -= 1
-        few.copy_(chances)
 
 
 def _cap(model: LanguageModel) -> float | None:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from tunewise.engine.attention import NOTHING, Prefix
-from tunewise.engine.forward import encode, project, rows_of, run, wide
+from tunewise.engine.forward import encode, project, rows_of, run
 from tunewise.engine.laying import Pass, lay_out
 from tunewise.engine.memory import tokens_for_scoring, uncollected
 from tunewise.engine.model import LanguageModel
+from tunewise.engine.operations import wide
 from tunewise.engine.slots import Slots
 from tunewise.engine.tree import Node, Row, common_prefix, grow, in_order
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tunewise.errors import SettingError
 from tunewise.whole import write_text
 
-PROBE_SIZE = 1024
+PROBE_SIZE = {"cpu": 1024, "cuda": 8192}
+"""Side of the square matrices that are multiplied, by device."""
 FAST_BFLOAT16 = 1.5
 """bfloat16 is chosen when it multiplies at least this much faster than float32."""
 
@@ -108,16 +110,31 @@ def _read_rates(path: Path) -> dict[str, Any]:
 
 
 def _measure_matrix_rates() -> Mapping[str, float]:
+    device = best_device()
+    size = PROBE_SIZE[device.type]
     rates = {}
     for dtype in (torch.float32, torch.bfloat16):
-        a = torch.randn(PROBE_SIZE, PROBE_SIZE).to(dtype)
-        b = torch.randn(PROBE_SIZE, PROBE_SIZE).to(dtype)
-        best = float("inf")
-        until = time.perf_counter() + 0.4
-        # The fastest of many: the machine may be busy, and only slows a product down.
-        while time.perf_counter() < until or best == float("inf"):
-            start = time.perf_counter()
-            torch.mm(a, b)
-            best = min(best, time.perf_counter() - start)
-        rates[str(dtype).removeprefix("torch.")] = 2 * PROBE_SIZE**3 / best
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        rates[str(dtype).removeprefix("torch.")] = product_rate(a, b, seconds=0.4)
     return rates
+
+
+def product_rate(a: Tensor, b: Tensor, seconds: float) -> float:
+    """Operations a second of the product of two matrices, at its fastest within so many seconds.
+
+    The fastest of many: the machine may be busy, and only slows a product down.
+    """
+    best = 0.0
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or not best:
+        start = time.perf_counter()
+        torch.mm(a, b)
+        synchronize(a.device)
+        best = max(best, 2 * a.shape[0] * a.shape[1] * b.shape[1] / (time.perf_counter() - start))
+    return best
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until what was asked of the device is done: a GPU computes behind the processor's back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

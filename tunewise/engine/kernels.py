@@ -26,14 +26,9 @@ GATES = {"silu": 0, "gelu_pytorch_tanh": 1}
 """Activations, as `kernels.c` counts them."""
 
 
-def compiled(x: Tensor) -> Kernels | None:
-    """What computes on tensors like `x`; None where torch does."""
-    return _kernels() if serves(x.device, x.dtype) else None
-
-
-def serves(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether operations on such tensors are compiled here."""
-    return device.type == "cpu" and dtype in DTYPES and _kernels() is not None
+def serving(device: torch.device, dtype: torch.dtype) -> Kernels | None:
+    """What computes on such tensors; None where torch does."""
+    return _kernels() if device.type == "cpu" and dtype in DTYPES else None
 
 
 @cache
@@ -75,9 +70,8 @@ class Frames:
 class Kernels:
     """The functions of `kernels.c` on tensors on the CPU, all of one of `DTYPES` unless said otherwise.
 
-    What each gives is said where the same is written with torch: `parts.Norm`, `parts.Gate`, `parts.Rotation`, the
-    frames of `attention`, `forward.normaliser`. For tensors that do not go together each raises RuntimeError, as
-    torch does.
+    They are those of `operations.Plain`, and the attention of frames. For tensors that do not go together each
+    raises RuntimeError, as torch does.
     """
 
     def __init__(self, library: Any) -> None:
@@ -121,19 +115,20 @@ class Kernels:
         self._run("tw_norm_back", x, factor, weight, to_y, more, to_x, rows, size, _wide(x))
         return to_x
 
-    def gate(self, kind: int, gate: Tensor, through: Tensor, *, into_gate: bool) -> Tensor:
+    def gate(self, name: str, gate: Tensor, through: Tensor, *, into_gate: bool) -> Tensor:
         """What is let through, in the place of `gate` where nobody wants that any more."""
         through = _given(through, gate.shape, gate.dtype)
         inner = _place(gate, gate.shape, gate.dtype) if into_gate else _new(gate.shape, gate.dtype)
         gate = gate.contiguous()
-        self._run("tw_gate", gate, through, inner, gate.numel(), kind, _wide(gate))
+        self._run("tw_gate", gate, through, inner, gate.numel(), GATES[name], _wide(gate))
         return inner
 
-    def gate_back(self, kind: int, gate: Tensor, through: Tensor, to_inner: Tensor) -> tuple[Tensor, Tensor]:
+    def gate_back(self, name: str, gate: Tensor, through: Tensor, to_inner: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of `gate` and `through`."""
         through, to_inner = (_given(tensor, gate.shape, gate.dtype) for tensor in (through, to_inner))
         gate, to_gate, to_through = gate.contiguous(), _new(gate.shape, gate.dtype), _new(gate.shape, gate.dtype)
-        self._run("tw_gate_back", gate, through, to_inner, to_gate, to_through, gate.numel(), kind, _wide(gate))
+        numbers = gate.numel(), GATES[name], _wide(gate)
+        self._run("tw_gate_back", gate, through, to_inner, to_gate, to_through, *numbers)
         return to_gate, to_through
 
     def normaliser(self, logits: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 
 from tunewise.engine import frames
 from tunewise.engine.attention import NOTHING, Group, Layout, Link, Prefix
+from tunewise.engine.moving import placed
 from tunewise.engine.tree import Node
 
 ALIKE = 8
@@ -89,9 +90,9 @@ def lay_out(
     places.put(trees, [])
     if alike:
         places.fill_alike()
-    ends = torch.tensor(places.ends, device=device)
+    ends = placed(places.ends, device)
     layout = Layout(
-        positions=torch.tensor(places.positions, device=device),
+        positions=placed(places.positions, device),
         reach=max(places.positions) + 1,
         ends=ends,
         groups=list(_groups(places.frames, ends)),

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tunewise.engine import kernels
+from tunewise.engine import operations
 from tunewise.engine.adapters import AdaptableLinear, LowRank
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A function of single values, and its gradient."""
-
-    forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
-    """From the gradient of the output and the input."""
-
-
-ACTIVATIONS = {
-    "silu": Activation(nn.functional.silu, torch.ops.aten.silu_backward),
-    "gelu_pytorch_tanh": Activation(
-        lambda x: nn.functional.gelu(x, approximate="tanh"),
-        lambda grad, x: torch.ops.aten.gelu_backward(grad, x, approximate="tanh"),
-    ),
-}
-ALIASES = {"swish": "silu"}
 
 
 @dataclass(frozen=True)
@@ -41,19 +22,11 @@ class Gate:
 
     def forward(self, gate: Tensor, through: Tensor, *, last: bool) -> Tensor:
         """Both [tokens, inner]; `last` says that nobody wants `gate` any more."""
-        compiled = kernels.compiled(gate)
-        if compiled is not None:
-            return compiled.gate(kernels.GATES[self.name], gate, through, into_gate=last)
-        return ACTIVATIONS[self.name].forward(gate).mul_(through)
+        return operations.of(gate).gate(self.name, gate, through, into_gate=last)
 
     def backward(self, gate: Tensor, through: Tensor, to_inner: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of both, from that of what is let through."""
-        compiled = kernels.compiled(gate)
-        if compiled is not None:
-            return compiled.gate_back(kernels.GATES[self.name], gate, through, to_inner)
-        activation = ACTIVATIONS[self.name]
-        to_through = activation.forward(gate).mul_(to_inner)
-        return activation.backward(to_inner * through, gate), to_through
+        return operations.of(gate).gate_back(self.name, gate, through, to_inner)
 
 
 class Siblings:
@@ -148,28 +121,12 @@ class Norm:
         return weight
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """[..., size] normed, and what it was multiplied by before the weight, [..., 1] in float32.
-
-        Args:
-            x: contiguous where something is added.
-            added: put into `x` before.
-        """
-        compiled = kernels.compiled(x)
-        if compiled is not None:
-            return compiled.norm(x, self._weight, self.eps, added)
-        if added is not None:
-            x += added
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        factor = size.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
-        return self.weighted(x, factor), factor
+        """[..., size] normed, and its factor; `added` is put into `x` before. See `operations.Plain.norm`."""
+        return operations.of(x).norm(x, self._weight, self.eps, added)
 
     def weighted(self, x: Tensor, factor: Tensor) -> Tensor:
         """The first that `forward` gives, from the second."""
-        compiled = kernels.compiled(x)
-        if compiled is not None:
-            return compiled.weighted(x, factor, self._weight)
-        return (x * factor).to(x.dtype) * self._weight
+        return operations.of(x).weighted(x, factor, self._weight)
 
     def backward(
         self, x: Tensor, factor: Tensor, gradient: Tensor, more: Tensor | None = None
@@ -178,14 +135,7 @@ class Norm:
         learned = []
         if self.learned:
             learned = [(gradient * (x * factor).to(x.dtype)).flatten(0, -2).sum(dim=0)]
-        compiled = kernels.compiled(x)
-        if compiled is not None:
-            return compiled.norm_back(x, factor, self._weight, gradient, more), learned
-        unit = x * factor
-        to_unit = (gradient * self._weight).to(unit.dtype)
-        along = (to_unit * unit).mean(dim=-1, keepdim=True)
-        to_x = to_unit.addcmul_(unit, along, value=-1).mul_(factor)
-        return (to_x if more is None else to_x.add_(more)).to(x.dtype), learned
+        return operations.of(x).norm_back(x, factor, self._weight, gradient, more), learned
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,29 +148,8 @@ class Rotation:
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Queries, keys and values, each [tokens, heads, size], as one tensor, the first two turned."""
-        compiled = kernels.compiled(parts[0])
-        if compiled is not None and self._fits(parts[0]):
-            return compiled.join(parts, self.cos, self.sin)
-        joined = torch.cat([part.to(self.cos.dtype) for part in parts], dim=1)
-        self._turn(joined[:, : -parts[2].shape[1]])
-        return joined
+        return operations.of(parts[0]).join(parts, self.cos, self.sin)
 
     def part(self, joined: Tensor, counts: Sequence[int], dtype: torch.dtype) -> list[Tensor]:
         """The way back of a gradient: three parts in `dtype`, with as many heads as `counts` says."""
-        compiled = kernels.compiled(joined)
-        if compiled is not None and dtype in kernels.DTYPES and self._fits(joined):
-            return compiled.part(joined, counts, dtype, self.cos, self.sin)
-        back = joined.to(self.cos.dtype, copy=True)
-        self._turn(back[:, : -counts[2]], -1)
-        return [part.to(dtype) for part in back.split(list(counts), dim=1)]
-
-    def _fits(self, heads: Tensor) -> bool:
-        return self.cos.dtype == torch.float32 and self.cos.shape[-1] == heads.shape[-1]
-
-    def _turn(self, x: Tensor, sign: int = 1) -> None:
-        """Turn [tokens, heads, size] in place, or back with `sign` -1."""
-        half = x.shape[-1] // 2
-        across = x * self.sin
-        x *= self.cos
-        x[..., :half].sub_(across[..., half:], alpha=sign)
-        x[..., half:].add_(across[..., :half], alpha=sign)
+        return operations.on(joined.device, dtype).part(joined, counts, dtype, self.cos, self.sin)

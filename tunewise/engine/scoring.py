@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunewise.engine.forward import normaliser, passes, project, rows_of, run, wide
+from tunewise.engine import operations
+from tunewise.engine.forward import passes, project, rows_of, run
 from tunewise.engine.laying import Ending
 from tunewise.engine.memory import LOGITS, tokens_for_scoring, uncollected
 from tunewise.engine.model import LanguageModel
+from tunewise.engine.operations import wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +150,7 @@ def _label_logprobs(model: LanguageModel, read: Tensor, trie: LabelTrie) -> np.n
     for first in range(0, places, step):
         chunk = read[:, first : first + step].reshape(-1, size)
         logits = project(model, chunk)
-        normalisers = normaliser(logits).view(rows, -1)
+        normalisers = operations.of(logits).normaliser(logits).view(rows, -1)
         logits = logits.view(rows, -1, model.shape.vocabulary)
         for place in range(first, min(first + step, places)):
             tokens = by_place.get(place, [])

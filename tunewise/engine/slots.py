@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tunewise.engine import products
 from tunewise.engine.attention import NOTHING, Prefix, limiting
+from tunewise.engine.moving import placed
 from tunewise.engine.products import Heads
 
 ROOM = 32
@@ -44,8 +45,8 @@ class Slots:
         """Add rows, whose tokens stand at `paths` in the pass that `kept` is of."""
         device = kept[0].device
         longest = max(map(len, paths))
-        places = torch.tensor([[*path, *[0] * (longest - len(path))] for path in paths], device=device)
-        counts = torch.tensor([len(path) for path in paths], device=device)
+        places = placed([[*path, *[0] * (longest - len(path))] for path in paths], device)
+        counts = placed([len(path) for path in paths], device)
         self._lengths = torch.cat([self._lengths.to(device), counts])
         for layer in sorted(kept):
             new = kept[layer][places]
@@ -57,7 +58,7 @@ class Slots:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these."""
-        places = torch.tensor(rows, dtype=torch.long, device=self._lengths.device)
+        places = placed(rows, self._lengths.device)
         self._lengths = self._lengths[places]
         self._stored = [stored[places] for stored in self._stored]
 

@@ -55,7 +55,7 @@ def hardware() -> dict[str, Any]:
     import psutil
     import torch
 
-    from tunewise.engine import kernels
+    from tunewise.engine import operations
     from tunewise.engine.hardware import best_device, best_dtype, processor_name
 
     return {
@@ -65,7 +65,7 @@ def hardware() -> dict[str, Any]:
         "cpu": processor_name(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "dtype": str(best_dtype()).removeprefix("torch."),
-        "kernels": "compiled" if kernels.serves(best_device(), best_dtype()) else "torch",
+        "kernels": operations.name(best_device(), best_dtype()),
     }
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunewise.cost import KINDS
-from tunewise.engine import kernels
+from tunewise.engine import operations
 from tunewise.engine.hardware import kept_rates, machine_key, renew_rates
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _key(model: LanguageModel) -> str:
     shape = model.shape
     size = f"{shape.layers}x{shape.hidden}x{shape.intermediate}x{shape.vocabulary}"
     dtype = str(model.dtype).removeprefix("torch.")
-    by = "compiled" if kernels.serves(model.device, model.dtype) else "torch"
+    by = operations.name(model.device, model.dtype)
     return f"{machine_key()} | {size} | {dtype} | {by} | counting {COUNTING}"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from tunewise.adapted import AdaptedModel, Predictor, forget_scores
 from tunewise.candidates import add_origin
+from tunewise.engine import peaks
 from tunewise.errors import TunewiseError
 from tunewise.methods import load_predictor
 from tunewise.methods.base import Verdict
@@ -22,7 +23,7 @@ from tunewise.study.files import artifact_mb, trainable_parameters
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal
 from tunewise.study.policy import Outcome, Proposal, method_of
-from tunewise.study.trials import Checked, MeteredTrial, peak_rss_mb, reset_peak_rss
+from tunewise.study.trials import Checked, MeteredTrial
 from tunewise.task import Task
 from tunewise.whole import put_folder
 
@@ -136,7 +137,7 @@ class Worker:
         trial = attempt.trial
         self._write_start(attempt)
         try:
-            reset_peak_rss()
+            peaks.reset()
             start = self._start(proposal)
             trial.watch(start)
             trial.spend("overhead", 0.0 if attempt.rung else self.forecaster.overhead(proposal.method.work))
@@ -224,7 +225,8 @@ class Worker:
             log_loss=verdict.log_loss,
             work=work,
             seconds=round(seconds, 3),
-            peak_rss_mb=round(peak_rss_mb(), 1),
+            peak_rss_mb=round(peaks.resident_mb(), 1),
+            peak_gpu_mb=peaks.gpu_mb(),
             trainable_parameters=trainable_parameters(fitted),
             artifact_mb=artifact_mb(self._pending(proposal.trial)),
             request_work=self._request_work(proposal, fitted),

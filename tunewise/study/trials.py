@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise.adapted import NO_MODEL, AdaptedModel, Predictor, loaded
+from tunewise.engine import peaks
 from tunewise.methods.base import Verdict
 from tunewise.study.evaluation import Evaluation, evaluate
 from tunewise.task import Dataset
@@ -137,6 +135,8 @@ class Fitted:
     losses: list[float]
     """Training loss of each step."""
     validation_score: float | None
+    peak_gpu_mb: float | None = None
+    """Most memory that tensors held on a GPU; None without one."""
 
 
 def fit_once(method: Any, start: Predictor, train: Dataset, validation: Dataset, seed: int) -> Fitted:
@@ -146,26 +146,9 @@ def fit_once(method: Any, start: Predictor, train: Dataset, validation: Dataset,
     with tempfile.TemporaryDirectory() as folder:
         trial = MeteredTrial(seed, Path(folder), validation)
         trial.watch(start)
-        reset_peak_rss()
+        peaks.reset()
         begun = time.perf_counter()
         adapted = method.fit(start, train, validation, trial)
         seconds = time.perf_counter() - begun
     score = trial.best.verdict.value if trial.best else None
-    return Fitted(adapted, seconds, peak_rss_mb(), trial.losses, score)
-
-
-def reset_peak_rss() -> None:
-    """Start measuring the peak anew, where the system can: the largest trial must not lend its peak to others."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_rss_mb() -> float:
-    """Largest resident memory of this process, in MB: since `reset_peak_rss` where the system can tell."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        if found:
-            return int(found[0]) / 1e3
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+    return Fitted(adapted, seconds, peaks.resident_mb(), trial.losses, score, peaks.gpu_mb())
