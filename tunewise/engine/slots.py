@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -60,13 +60,18 @@ class Slots:
         """Drop all rows but these."""
         places = placed(rows, self._lengths.device)
         self._lengths = self._lengths[places]
-        self._stored = [stored[places] for stored in self._stored]
+        self._each(lambda stored: stored[places])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Change what is stored, a layer at a time: two of all layers would take twice the memory."""
+        for layer, stored in enumerate(self._stored):
+            self._stored[layer] = change(stored)
 
     def begin(self) -> None:
         """Prepare for a pass: where the new tokens go, and what they see."""
         self._longest = longest = int(self._lengths.max()) + 1
         if longest > self._stored[0].shape[1]:
-            self._stored = [_widened(stored, longest + ROOM) for stored in self._stored]
+            self._each(lambda stored: _widened(stored, longest + ROOM))
         self.positions = self._lengths + self.earlier.length
         device = self.positions.device
         self._rows = torch.arange(len(self._lengths), device=device)
