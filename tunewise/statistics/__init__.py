@@ -13,19 +13,25 @@ from tunewise.statistics.interval import CONFIDENCE, Interval
 from tunewise.statistics.margins import rows_needed, rows_needed_continuous, smallest_margin
 from tunewise.statistics.proportions import mcnemar_exact, tango, wilson
 from tunewise.statistics.resampling import RESAMPLES, Bootstrap, Floats, ScoresOf, bca, bootstrap
+from tunewise.statistics.seeds import MethodDifference, method_difference
+from tunewise.statistics.selection import Choice, corrected_choice
 
 __all__ = [
     "CONFIDENCE",
     "RESAMPLES",
     "Bootstrap",
+    "Choice",
     "Difference",
     "Floats",
     "Interval",
+    "MethodDifference",
     "ScoresOf",
     "bca",
     "bootstrap",
+    "corrected_choice",
     "holm",
     "mcnemar_exact",
+    "method_difference",
     "paired_difference",
     "rows_needed",
     "rows_needed_continuous",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,21 +101,10 @@ def bootstrap(
     `scores_of` takes weights of shape (resamples, rows): how often each row was drawn. The same seed draws
     the same resamples whatever is scored. Raises DataError when there are no rows or not one group per row.
     """
-    if n < 1 or (groups is not None and len(groups) != n):
-        found = "no rows" if n < 1 else f"{len(groups or [])} groups for {n} rows"
-        raise DataError(f"bootstrap: found {found}; expected at least one row, and a group for each if any.")
-    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))} if groups is not None else {}
-    unit_of_row = np.array([codes[group] for group in groups]) if groups is not None else np.arange(n)
-    units = len(codes) or n
-    rng = np.random.default_rng(seed)
-    batch = max(1, _CELLS_AT_ONCE // max(n, units))
-    scores = [
-        scores_of(_drawn(rng, min(batch, resamples - done), units)[:, unit_of_row])
-        for done in range(0, resamples, batch)
-    ]
+    unit_of_row, units = _units(n, groups)
     return Bootstrap(
         value=float(scores_of(np.ones((1, n)))[0]),
-        scores=np.concatenate(scores),
+        scores=np.concatenate([scores_of(weights) for weights in draws(n, resamples, seed, groups)]),
         acceleration=_acceleration(scores_of, unit_of_row, units, seed) if units > 1 else 0.0,
         units=units,
         method="bca" if groups is None else "bca by group",
@@ -134,6 +123,29 @@ def bca(
 ) -> Interval:
     """The BCa bootstrap interval of a score; see `bootstrap` for the arguments."""
     return bootstrap(scores_of, n, resamples=resamples, seed=seed, groups=groups).interval(confidence)
+
+
+def draws(n: int, resamples: int, seed: int, groups: Sequence[str] | None = None) -> Iterator[Floats]:
+    """How often each of `n` rows is drawn in each of so many resamples, some at a time, shape (resamples, rows).
+
+    Raises DataError when there are no rows or not one group per row.
+    """
+    unit_of_row, units = _units(n, groups)
+    rng = np.random.default_rng(seed)
+    batch = max(1, _CELLS_AT_ONCE // max(n, units))
+    for done in range(0, resamples, batch):
+        yield _drawn(rng, min(batch, resamples - done), units)[:, unit_of_row]
+
+
+def _units(n: int, groups: Sequence[str] | None) -> tuple[NDArray[np.int_], int]:
+    """The unit that each row is drawn with, shape (rows,), and how many there are: rows, or groups."""
+    if n < 1 or (groups is not None and len(groups) != n):
+        found = "no rows" if n < 1 else f"{len(groups or [])} groups for {n} rows"
+        raise DataError(f"bootstrap: found {found}; expected at least one row, and a group for each if any.")
+    if groups is None:
+        return np.arange(n), n
+    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
+    return np.array([codes[group] for group in groups]), len(codes)
 
 
 def _drawn(rng: np.random.Generator, resamples: int, units: int) -> Floats:

@@ -1,0 +1,116 @@
+"""Learning curves: the fit, its band, where one method overtakes another, and what a method is worth in labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tunewise.errors import DataError
+from tunewise.statistics.curves import (
+    Curve,
+    PowerLaw,
+    data_advantage,
+    data_advantage_interval,
+    fit,
+    overtaken_at,
+)
+
+SIZES = (8, 16, 32, 64, 128, 256)
+
+
+def curve_of(law: PowerLaw, sizes: tuple[int, ...] = SIZES, noise: float = 0.0, seed: int = 0) -> Curve:
+    rng = np.random.default_rng(seed)
+    means = np.array([law(size) for size in sizes])
+    return Curve(sizes, means[:, None] + noise * rng.standard_normal((len(sizes), 4)))
+
+
+@pytest.mark.parametrize("law", [PowerLaw(0.9, 0.8, 0.5), PowerLaw(0.95, 2.0, 1.0), PowerLaw(0.7, 0.5, 0.25)])
+def test_a_power_law_is_found_again(law: PowerLaw) -> None:
+    found = curve_of(law).law
+    assert found.power == pytest.approx(law.power, abs=1e-9)
+    assert (found.limit, found.gap) == pytest.approx((law.limit, law.gap))
+    assert found(1000) == pytest.approx(law(1000))
+
+
+def test_a_limit_is_never_above_one_and_a_curve_never_falls() -> None:
+    steep, falling = np.linspace(0.2, 0.99, 6), np.linspace(0.9, 0.5, 6)
+    for law in fit(SIZES, np.stack([steep, falling])):
+        assert law.limit <= 1.0
+        assert law(1e9) <= 1.0
+        assert law(10) <= law(1000)
+
+
+def test_a_band_holds_what_more_labels_bring() -> None:
+    law = PowerLaw(0.9, 0.9, 0.5)
+    held = 0
+    for seed in range(60):
+        curve = curve_of(law, SIZES[:5], noise=0.03, seed=seed)
+        found = curve.expected(256, resamples=200)
+        held += found.low <= law(256) <= found.high
+    assert held >= 54
+
+
+def test_a_curve_that_bends_at_its_end_widens_its_band() -> None:
+    smooth = curve_of(PowerLaw(0.9, 0.9, 0.5), noise=0.01)
+    scores = smooth.scores.copy()
+    scores[-1] -= 0.15
+    bent = Curve(SIZES, scores)
+    assert bent.miss > 0.1
+    assert smooth.foretells_its_end()
+    assert not bent.foretells_its_end()
+    one, other = smooth.expected(512), bent.expected(512)
+    assert other.high - other.low > one.high - one.low + 0.2
+
+
+def test_rows_of_the_test_widen_a_band() -> None:
+    law = PowerLaw(0.9, 0.9, 0.5)
+    sure = curve_of(law, noise=0.01)
+    unsure = Curve(sure.sizes, sure.scores, rows=50)
+    one, other = sure.expected(128), unsure.expected(128)
+    assert other.high - other.low > 2 * (one.high - one.low)
+
+
+def test_one_method_overtakes_another_where_the_laws_cross() -> None:
+    prompt, tuned = PowerLaw(0.75, 0.2, 0.5), PowerLaw(0.95, 2.0, 0.5)
+    # 0.75 - 0.2/√n = 0.95 - 2/√n at √n = 9.
+    assert overtaken_at(prompt, tuned, 8, 256) == pytest.approx(81)
+    assert overtaken_at(prompt, tuned, 8, 64) is None
+    assert overtaken_at(tuned, prompt, 8, 256) is None
+
+
+def test_an_advantage_in_labels_of_straight_curves_is_their_distance() -> None:
+    sizes = (10, 20, 30, 40, 50)
+    scores = np.repeat(np.array([[0.1], [0.2], [0.3], [0.4], [0.5]]), 3, axis=1)
+    slower = Curve(tuple(size + 7 for size in sizes), scores)
+    quicker = Curve(sizes, scores)
+    assert data_advantage(quicker, slower) == pytest.approx(7.0)
+    assert data_advantage(slower, quicker) == pytest.approx(-7.0)
+    assert data_advantage_interval(quicker, slower) == pytest.approx((7.0, 7.0))
+
+
+def test_an_advantage_is_the_area_between_two_curves_over_the_scores_both_reach() -> None:
+    # a: score n/100 up to 0.5; b: n/200 from 0.1 to 0.4. At score s they need 100 s and 200 s labels.
+    a = Curve((10, 20, 30, 40, 50), np.repeat(np.arange(1, 6)[:, None] / 10, 3, axis=1))
+    b = Curve((20, 40, 60, 70, 80), np.repeat(np.array([[0.1], [0.2], [0.3], [0.35], [0.4]]), 3, axis=1))
+    # The mean of 100 s over scores from 0.1 to 0.4.
+    assert data_advantage(a, b) == pytest.approx(25.0)
+
+
+def test_a_curve_that_falls_counts_as_flat() -> None:
+    a = Curve((10, 20, 30, 40, 50), np.repeat(np.array([[0.1], [0.3], [0.2], [0.3], [0.5]]), 3, axis=1))
+    b = Curve((10, 20, 30, 40, 50), np.repeat(np.arange(1, 6)[:, None] / 10, 3, axis=1))
+    # Up to 0.3 a needs 5 labels fewer on average, from 0.3 on, after 40, 5 more: half of the height each.
+    assert data_advantage(a, b) == pytest.approx(0.0)
+
+
+def test_curves_without_a_common_score_have_no_advantage() -> None:
+    low = curve_of(PowerLaw(0.4, 0.5, 0.5))
+    high = curve_of(PowerLaw(0.95, 0.5, 0.5))
+    assert data_advantage(low, high) is None
+    assert data_advantage_interval(low, high) is None
+
+
+@pytest.mark.parametrize(("sizes", "shape"), [((8, 16, 32, 64), (4, 3)), (SIZES, (6, 2)), (SIZES[::-1], (6, 3))])
+def test_too_few_points_are_no_curve(sizes: tuple[int, ...], shape: tuple[int, int]) -> None:
+    with pytest.raises(DataError, match="expected 5 rising sizes and 3 draws"):
+        Curve(sizes, np.zeros(shape))

@@ -1,0 +1,233 @@
+"""Learning curves: what a method's score becomes with more labels, and what that is worth beside another method.
+
+A score rises towards a limit by a power of the number of labels (Hestness et al. 2017; Mahmood et al. 2022). A fit
+to few points extrapolates badly and its own band is too narrow, so the band is widened by the error that the fit
+makes on the last point when that is left out.
+
+>>> curve = Curve((8, 16, 32, 64, 128), scores)          # scores: [sizes, draws]
+>>> expected = curve.expected(256)
+>>> expected.value, expected.low, expected.high
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewise.errors import DataError
+from tunewise.statistics.interval import CONFIDENCE
+from tunewise.statistics.resampling import Floats
+
+LEAST_SIZES, LEAST_DRAWS = 5, 3
+CURVE_RESAMPLES = 1000
+_POWERS = np.concatenate([np.linspace(0.05, 1.0, 39), np.linspace(1.05, 2.0, 20)])
+"""Exponents that are tried; for each of them the fit is a line."""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """score(n) = limit - gap · n^(-power)."""
+
+    limit: float
+    gap: float
+    power: float
+
+    def __call__(self, n: float) -> float:
+        """The score at `n` labels."""
+        return self.limit - self.gap * float(n**-self.power)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A score read off a curve."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Scores of one method on nested subsets of the labels, several draws of each size."""
+
+    sizes: tuple[int, ...]
+    """Labels, rising."""
+    scores: Floats
+    """Shares, [sizes, draws]."""
+    rows: int | None = None
+    """Rows that each score is a rate of; their chance is drawn too, where they are given."""
+
+    def __post_init__(self) -> None:
+        rising = all(one < other for one, other in itertools.pairwise(self.sizes))
+        enough = len(self.sizes) >= LEAST_SIZES and self.scores.ndim == 2 and self.scores.shape[1] >= LEAST_DRAWS
+        if not enough or not rising or len(self.sizes) != len(self.scores):
+            raise DataError(
+                f"learning curve: found sizes {list(self.sizes)} and scores of shape {self.scores.shape}; "
+                f"expected {LEAST_SIZES} rising sizes and {LEAST_DRAWS} draws of each at least."
+            )
+
+    @property
+    def means(self) -> Floats:
+        """Mean score of each size."""
+        found: Floats = self.scores.mean(axis=1)
+        return found
+
+    @cached_property
+    def law(self) -> PowerLaw:
+        """The power law fitted to the means."""
+        return fit(self.sizes, self.means[None])[0]
+
+    def expected(
+        self, n: float, *, resamples: int = CURVE_RESAMPLES, seed: int = 0, confidence: float = CONFIDENCE
+    ) -> Expected:
+        """The score at `n` labels, with a band; an extrapolation where `n` lies beyond the last size."""
+        laws = fit(self.sizes, self._drawn(resamples, seed))
+        found = np.array([law(n) for law in laws])
+        low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+        value = self.law(n)
+        miss = self.reach(n)
+        return Expected(value, max(0.0, min(low, value) - miss), min(1.0, max(high, value) + miss))
+
+    def reach(self, n: float) -> float:
+        """By how much a band is widened at `n` labels.
+
+        What the fit to the others missed the last point by, the fit to all may miss the next one by: once for each
+        doubling, as the last point was one beyond the others; nothing within the sizes.
+        """
+        return self.miss * max(0.0, math.log2(n / self.sizes[-1]))
+
+    @cached_property
+    def miss(self) -> float:
+        """How far the fit to all sizes but the last lies from the last."""
+        law = fit(self.sizes[:-1], self.means[None, :-1])[0]
+        return abs(law(self.sizes[-1]) - float(self.means[-1]))
+
+    def foretells_its_end(self, *, resamples: int = CURVE_RESAMPLES, seed: int = 0) -> bool:
+        """Whether the fit to all sizes but the last has the last inside its band."""
+        laws = fit(self.sizes[:-1], self._drawn(resamples, seed)[:, :-1])
+        found = np.array([law(self.sizes[-1]) for law in laws])
+        low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return bool(low <= self.means[-1] <= high)
+
+    def _drawn(self, resamples: int, seed: int) -> Floats:
+        """Mean scores [resamples, sizes] with draws, and rows where they are known, drawn again."""
+        rng = np.random.default_rng(seed)
+        draws = self.scores.shape[1]
+        # Subsets of one draw are nested, so a draw is drawn whole.
+        chosen = rng.integers(draws, size=(resamples, draws))
+        found: Floats = self.scores[:, chosen].mean(axis=2).T
+        if self.rows is not None:
+            # All sizes are scored on the same rows: what is lucky for one is lucky for the others.
+            luck = rng.standard_normal((resamples, 1))
+            means = np.clip(found, 0.0, 1.0)
+            found = found + luck * np.sqrt(means * (1 - means) / self.rows)
+        return found
+
+
+def fit(sizes: Sequence[int], means: Floats) -> list[PowerLaw]:
+    """The power law of least squares through each row of `means` [curves, sizes], rising and below 1 at its limit.
+
+    For each exponent the fit is a line through n^(-power); limits above 1 are put at 1 and fitted again.
+    """
+    n = np.asarray(sizes, dtype=np.float64)
+    best_error = np.full(len(means), math.inf)
+    best = np.zeros((len(means), 3))
+    for power in _POWERS:
+        x = n**-power
+        spread = x - x.mean()
+        gap = -((means - means.mean(axis=1, keepdims=True)) @ spread) / (spread @ spread)
+        gap = np.maximum(gap, 0.0)
+        limit = means.mean(axis=1) + gap * x.mean()
+        above = limit > 1.0
+        gap = np.where(above, np.maximum(((1.0 - means) @ x) / (x @ x), 0.0), gap)
+        limit = np.where(above, 1.0, limit)
+        error = ((limit[:, None] - gap[:, None] * x - means) ** 2).sum(axis=1)
+        better = error < best_error
+        best_error = np.where(better, error, best_error)
+        best[better] = np.stack([limit, gap, np.full_like(limit, power)], axis=1)[better]
+    return [PowerLaw(float(limit), float(gap), float(power)) for limit, gap, power in best]
+
+
+def overtaken_at(leader: PowerLaw, follower: PowerLaw, first: float, last: float) -> float | None:
+    """Where between two sizes `follower`, at first behind, comes level with `leader`; None where it does not."""
+    if follower(first) >= leader(first) or follower(last) < leader(last):
+        return None
+    low, high = math.log(first), math.log(last)
+    for _ in range(60):
+        middle = (low + high) / 2
+        ahead = follower(math.exp(middle)) >= leader(math.exp(middle))
+        low, high = (low, middle) if ahead else (middle, high)
+    return math.exp(high)
+
+
+def data_advantage(a: Curve, b: Curve) -> float | None:
+    """How many labels fewer `a` needs than `b` for the same score, on average over the scores that both reach.
+
+    The area between the two curves, each made to rise and linear between its points, over the range of scores that
+    both of them pass, divided by its height (Le Scao & Rush 2021). Negative where `b` needs fewer; None where they
+    share no score.
+    """
+    return _advantage(_risen(a.sizes, a.means), _risen(b.sizes, b.means))
+
+
+def data_advantage_interval(
+    a: Curve, b: Curve, *, resamples: int = CURVE_RESAMPLES, seed: int = 0, confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
+    """The bootstrap interval of `data_advantage`; None where too few resamples share a score.
+
+    Draws, and the rows of the test, are the same for both methods, so they are drawn together.
+    """
+    pairs = zip(a._drawn(resamples, seed), b._drawn(resamples, seed), strict=True)
+    found = [_advantage(_risen(a.sizes, one), _risen(b.sizes, other)) for one, other in pairs]
+    known = [value for value in found if value is not None]
+    if len(known) < 0.9 * resamples:
+        return None
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+_Risen = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Sizes and scores of a curve that never falls."""
+
+
+def _risen(sizes: Sequence[int], means: Floats) -> _Risen:
+    return np.asarray(sizes, dtype=np.float64), np.maximum.accumulate(means)
+
+
+def _advantage(a: _Risen, b: _Risen) -> float | None:
+    low = max(a[1][0], b[1][0])
+    high = min(a[1][-1], b[1][-1])
+    if high <= low:
+        return None
+    # Between two neighbouring scores of either curve both are straight, so trapezia are exact.
+    scores = np.unique(np.concatenate([a[1], b[1], [low, high]]))
+    scores = scores[(scores >= low) & (scores <= high)]
+    area = 0.0
+    for bottom, top in itertools.pairwise(scores):
+        ends = [
+            _labels_for(b, at, side) - _labels_for(a, at, side) for at, side in ((bottom, "right"), (top, "left"))
+        ]
+        area += (top - bottom) * sum(ends) / 2
+    return float(area / (high - low))
+
+
+def _labels_for(curve: _Risen, score: float, side: str) -> float:
+    """Labels at which a curve has `score`; on a flat piece its last size from above, its first from below."""
+    sizes, scores = curve
+    if side == "right":
+        place = int(np.searchsorted(scores, score, side="right")) - 1
+        if place >= len(scores) - 1:
+            return float(sizes[-1])
+        share = (score - scores[place]) / (scores[place + 1] - scores[place])
+        return float(sizes[place] + share * (sizes[place + 1] - sizes[place]))
+    place = int(np.searchsorted(scores, score, side="left"))
+    if place == 0:
+        return float(sizes[0])
+    share = (score - scores[place - 1]) / (scores[place] - scores[place - 1])
+    return float(sizes[place - 1] + share * (sizes[place] - sizes[place - 1]))
