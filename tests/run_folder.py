@@ -344,6 +344,9 @@ def _leaderboard(
                 "peak_rss_mb": 1830.0,
                 "valid_rate": 1.0,
                 "status": "finished",
+                "setup_work": made.fit_seconds * 4e12,
+                "request_work": made.tokens * 3e8,
+                "serving_mb": 250.0 if made.family == "baseline" else 790.0,
                 "metrics": "{}",
             }
         )
@@ -397,6 +400,31 @@ def _recommendation(
         "smallest_margin_shown": 3.4,
         "rows_needed": 1240 if shape.status == "undecided" else None,
         "next_commands": ["tunewise predict runs/trec new.csv -o out.csv", "tunewise report runs/trec"],
+        "conditions": [
+            "Below about 13,000 requests a month with 1 set-up, few-shot would be the pick: it costs less."
+        ],
+        "costs": {row["candidate"]: _costs(row) for row in board if row["score"] != ""},
+        "break_even_requests": {name: 41_234.0 if name == "full" else None for name in others},
+        "front": ["lora", "tfidf-logistic"],
+        "demand": {"requests": 100_000, "updates": 1},
+    }
+
+
+def _costs(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "setup": {
+            "labels": row["n_train"],
+            "work": row["setup_work"],
+            "seconds": row["fit_seconds"],
+            "peak_mb": row["peak_rss_mb"],
+        },
+        "per_1000_requests": {
+            "work": 1000 * row["request_work"],
+            "milliseconds": 1000 * row["ms_per_example"],
+            "prompt_tokens": 1000 * row["prompt_tokens"],
+            "cached_tokens": 50_000.0,
+        },
+        "serving_mb": row["serving_mb"],
     }
 
 

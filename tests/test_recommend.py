@@ -39,6 +39,10 @@ class Planted:
     artifact_mb: float = 1.0
     valid_rate: float = 1.0
     outputs: Sequence[str] | None = None
+    setup: float = 0.0
+    request: float = 0.0
+    ms: float | None = None
+    serving_mb: float | None = None
 
     def answers(self, targets: Sequence[str]) -> list[str]:
         if self.outputs is not None:
@@ -79,6 +83,7 @@ def write_run(
     (folder / "task.json").write_text(json.dumps(task))
     (folder / "trials.jsonl").write_text("".join(json.dumps(event) + "\n" for event in journal))
     columns = "candidate method family model trial score validation_score artifact_mb valid_rate status cost_work"
+    columns += " setup_work request_work ms_per_example serving_mb"
     with (folder / "leaderboard.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns.split())
         writer.writeheader()
@@ -86,7 +91,11 @@ def write_run(
             row = {"candidate": one.candidate, "method": one.candidate, "family": one.family, "model": "m"}
             figures = {"score": 0.5, "validation_score": one.validation, "artifact_mb": one.artifact_mb}
             cost = {"valid_rate": one.valid_rate, "cost_work": one.cost}
-            writer.writerow(row | figures | cost | {"trial": f"{one.candidate}-1", "status": "finished"})
+            cost |= {"setup_work": one.setup, "request_work": one.request}
+            measured = {"ms_per_example": one.ms, "serving_mb": one.serving_mb}
+            writer.writerow(
+                row | figures | cost | measured | {"trial": f"{one.candidate}-1", "status": "finished"}
+            )
         writer.writerow({"candidate": "soft-prompt", "method": "soft-prompt", "status": "failed"})
     for one in finalists:
         lines = [
@@ -404,7 +413,7 @@ def test_journal_and_profile_speak_through_the_warnings(tmp_path: Path) -> None:
     with (folder / "trials.jsonl").open("a") as file:
         file.write('{"event": "mess')  # torn by a kill
     with (folder / "leaderboard.csv").open("a") as file:
-        file.write("few-shot,few-shot,prompt engineering,m,few-shot-1,,,,,finished,\n")
+        file.write("few-shot,few-shot,prompt engineering,m,few-shot-1,,,,,finished,,,,,\n")
     found = recommend(folder)
     assert found.pick == "lora"
     assert found.warnings == (

@@ -226,6 +226,29 @@ def test_undecided_without_a_number_of_rows_promises_none(run: Path) -> None:
     assert "more test rows" not in text
 
 
+def test_costs_are_told_with_where_each_breaks_even(run: Path) -> None:
+    told, page = records(run, "recommendation.json"), read(run)
+    for name, costs in told["costs"].items():
+        row = page.row("cost", name)
+        for key in ("peak_mb", "labels"):
+            assert words.count(costs["setup"][key]) in row
+        assert words.figure(costs["per_1000_requests"]["milliseconds"] / 1000) in row
+        assert row[-1] == {"full": "41,000", told["pick"]: words.NOTHING}.get(name, "never")
+        assert ("front" in row) == (name in told["front"])
+    assert f"What would change it {told['conditions'][0]}" in page.text("verdict")
+    assert "It counts 1 set-up of each." in page.text("cost")
+
+
+def test_a_run_from_before_costs_were_told_has_a_page_without_them(run: Path) -> None:
+    told = records(run, "recommendation.json")
+    for name in ("conditions", "costs", "break_even_requests", "front", "demand"):
+        del told[name]
+    (run / "recommendation.json").write_text(json.dumps(told))
+    page = read(run)
+    assert "Even with the pick" not in page.text("cost")
+    assert "What would change it" not in page.text("verdict")
+
+
 def test_confusion_counts_equal_the_predictions(run: Path) -> None:
     page = read(run)
     answers = lines(run, "predictions/lora-1-test.jsonl")

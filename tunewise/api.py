@@ -250,11 +250,45 @@ def predict(path: str | Path, inputs: Sequence[Input], *, on_event: OnEvent | No
     return predictor.predict(inputs)
 
 
-def recommend(folder: str | Path, *, margin: float | None = None) -> Recommendation:
-    """The recommendation of a run, derived again from its files."""
+def recommend(
+    folder: str | Path,
+    *,
+    margin: float | None = None,
+    requests_per_month: float | None = None,
+    updates_per_month: float | None = None,
+    max_ms: float | None = None,
+    max_memory: str | float | None = None,
+    real_time: bool = False,
+) -> Recommendation:
+    """The recommendation of a run, derived again from its files; nothing is computed anew, nothing is written.
+
+    Args:
+        folder: a run that is finished.
+        margin: points of score that a lower cost may be worth; those of the run by default.
+        requests_per_month: requests that costs are counted for; 100,000 by default.
+        updates_per_month: how often the candidate is made again for so many requests; once by default.
+        max_ms: leave out finalists that take longer for a request, as measured in the test.
+        max_memory: leave out finalists that need more to answer, as `1GB` or in bytes.
+        real_time: leave out finalists whose instruction cannot change with each request.
+
+    Raises:
+        SettingError: a wish is no number, or no finalist does what is wished for.
+        CandidateError: the run is not finished, or damaged.
+    """
+    from tunewise.figures import bytes_of
+    from tunewise.recommend import Wishes
     from tunewise.recommend import recommend as derive
 
-    return derive(Path(folder), margin=margin)
+    memory = bytes_of(max_memory, "max memory") if isinstance(max_memory, str) else max_memory
+    usual = Wishes()
+    wishes = Wishes(
+        requests=usual.requests if requests_per_month is None else requests_per_month,
+        updates=usual.updates if updates_per_month is None else updates_per_month,
+        max_ms=max_ms,
+        max_memory_mb=None if memory is None else memory / 1e6,
+        real_time=real_time,
+    )
+    return derive(Path(folder), margin=margin, wishes=wishes)
 
 
 def report(folder: str | Path) -> Path:

@@ -80,3 +80,35 @@ def operations(
     attention = 4 * products * shape.layers * shape.heads * shape.head_size
     passes = ATTENTION_PASSES if kind.startswith("train") else 1
     return {kind: PASSES[kind] * dense, "attention": passes * attention}
+
+
+@dataclass(frozen=True)
+class Works:
+    """What a candidate costs in counted work."""
+
+    setup: float
+    """To make it."""
+    request: float
+    """To answer one request, what all requests share cached."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """How often a candidate is asked, and made again, over the time that its cost is counted for."""
+
+    requests: float = REQUESTS
+    updates: float = UPDATES
+
+    def cost(self, works: Works) -> float:
+        """Requests × serving work + updates × set-up work (honesty rule 6)."""
+        return self.requests * works.request + self.updates * works.setup
+
+
+USUAL = Demand()
+"""What a run counts costs for."""
+
+
+def break_even(one: Works, other: Works, updates: float = UPDATES) -> float | None:
+    """Requests at which two candidates have cost the same; None where one is the cheaper at any number."""
+    setups, requests = updates * (other.setup - one.setup), one.request - other.request
+    return setups / requests if requests and setups / requests > 0 else None

@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from tunewise.errors import SettingError
+
 NOTHING = "–"
+UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 def number(value: Any) -> float | None:
@@ -46,6 +50,18 @@ def duration(seconds: Any) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def operations(value: Any) -> str:
+    """Counted work with two digits and a prefix: `310 T`, `8.1 G`."""
+    found = number(value)
+    if found is None:
+        return NOTHING
+    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if found >= size:
+            share = found / size
+            return f"{share:.1f} {prefix}" if share < 10 else f"{float(f'{share:.2g}'):,.0f} {prefix}"
+    return f"{found:,.0f}"
+
+
 def parameters(values: Mapping[str, Any] | None) -> str:
     """Hyper-parameters in one line."""
     return ", ".join(
@@ -57,6 +73,15 @@ def parameters(values: Mapping[str, Any] | None) -> str:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun in the right form: `1 row`, `2 rows`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def bytes_of(text: str, what: str) -> float:
+    """The bytes that a size such as `4GB` or `800 MiB` names; raises SettingError, naming `what`, otherwise."""
+    found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(?:(T|[KMG]I?)B?)?\s*", text.upper())
+    size = float(found[1]) * UNITS[found[2] or ""] if found else 0.0
+    if not size:
+        raise SettingError(f"{what} is {text!r}; expected a size such as 4GB or 800MB.")
+    return size
 
 
 def clean(text: Any) -> str:

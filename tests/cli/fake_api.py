@@ -52,6 +52,23 @@ RECOMMENDATION = Recommendation(
     smallest_margin_shown=1.4,
     rows_needed=None,
     next_commands=("tunewise predict r --text 'your text'", "tunewise report r"),
+    conditions=("Below about 13,000 requests a month with 1 set-up, few-shot would be the pick: it costs less.",),
+    costs={
+        name: {
+            "setup": {"labels": 256.0, "work": setup, "seconds": 61.0, "peak_mb": 1100.0},
+            "per_1000_requests": {
+                "work": 8.1e12,
+                "milliseconds": 41_230.0,
+                "prompt_tokens": 18_000.0,
+                "cached_tokens": None,
+            },
+            "serving_mb": 790.0,
+        }
+        for name, setup in (("lora", 3.1e14), ("prompt-then-lora", 2.6e14), ("majority", 0.0))
+    },
+    break_even_requests={"prompt-then-lora": 41_234.0, "majority": None},
+    front=("lora", "majority"),
+    demand={"requests": 100_000.0, "updates": 2.0},
 )
 SPEC = TaskSpec("classification", ("text",), Choices(("a", "b"), ("a", "b")), "Classify.", "accuracy")
 ROWS = Dataset((Example(0, {"text": "one"}, "a"),))
@@ -76,6 +93,7 @@ class FakeApi(types.ModuleType):
             "compare": lambda data, **named: study(named["out"]),
             "spec_of": lambda path: SPEC,
             "resume": lambda folder, **named: study(folder),
+            "recommend": RECOMMENDATION,
             "predict": lambda path, inputs, **named: [
                 Prediction("a", {"a": -0.1, "b": -2.3}, 0.9047312) for _ in inputs
             ],

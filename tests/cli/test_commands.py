@@ -12,7 +12,7 @@ import tunewise
 from tests.cli.fake_api import LEADERBOARD, RECOMMENDATION, TASK, FakeApi, run, study
 from tunewise import methods, metrics
 from tunewise.cli.names import method_names, metric_names
-from tunewise.errors import CandidateError, DataError, WorkError
+from tunewise.errors import CandidateError, DataError, SettingError, WorkError
 from tunewise.methods.base import FAMILIES
 from tunewise.reading import Profile
 from tunewise.reading.clean import Conflict
@@ -309,6 +309,46 @@ class TestPlan:
     def test_json(self, api: FakeApi) -> None:
         api.answers["plan"] = self.PLAN
         assert json.loads(run("plan", "tickets.csv", "--json").stdout) == {"total_seconds": 500.0}
+
+
+class TestRecommend:
+    def test_wishes_become_arguments(self, api: FakeApi) -> None:
+        flags = (
+            "--requests-per-month 1e6 --updates-per-month 2 --max-ms 50 --max-memory 1GB --real-time --margin 1"
+        )
+        assert run("recommend", "r", *flags.split()).exit_code == 0
+        name, given, named = api.only_call()
+        assert (name, given) == ("recommend", (Path("r"),))
+        assert named == {
+            "requests_per_month": 1e6,
+            "updates_per_month": 2.0,
+            "max_ms": 50.0,
+            "max_memory": "1GB",
+            "real_time": True,
+            "margin": 1.0,
+        }
+
+    def test_it_shows_the_verdict_and_what_every_finalist_costs(self, api: FakeApi) -> None:
+        shown = " ".join(run("recommend", "r").stdout.split())
+        assert "Recommended: lora, accuracy 0.852" in shown
+        assert "What would change it - Below about 13,000 requests" in shown
+        assert "after how many requests with 2 set-ups each has cost as much as the pick" in shown
+        assert "lora 61 310 T 41,230 8.1 T 18,000 the pick" in shown
+        assert "prompt-then-lora 61 260 T 41,230 8.1 T 18,000 41,234" in shown
+        assert "majority 61 0 41,230 8.1 T 18,000 never" in shown
+        assert "better and cheaper at once than any of: lora, majority." in shown
+
+    def test_json_is_the_recommendation(self, api: FakeApi) -> None:
+        found = json.loads(run("recommend", "r", "--json").stdout)
+        assert found["pick"] == "lora"
+        assert found["break_even_requests"]["majority"] is None
+        assert found["folder"] == "r"
+
+    def test_a_wish_that_nothing_meets_is_a_wrong_request(self, api: FakeApi) -> None:
+        api.answers["recommend"] = SettingError("no finalist does what is asked: lora: it takes 41.2 ms.")
+        found = run("recommend", "r", "--max-ms", "1")
+        assert found.exit_code == 2
+        assert "no finalist does what is asked" in found.stderr
 
 
 class TestTheRest:

@@ -110,6 +110,49 @@ def resume(run: Run, as_json: Json = False) -> None:
 
 @app.command()
 @guarded
+def recommend(
+    run: Run,
+    requests_per_month: Annotated[
+        float | None, typer.Option(metavar="N", help="Requests that costs are counted for. [default: 100000]")
+    ] = None,
+    updates_per_month: Annotated[
+        float | None, typer.Option(metavar="N", help="How often it is made again in a month. [default: 1]")
+    ] = None,
+    max_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="Milliseconds that a request may take, as in the test.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory that answering may take, as in 1GB.")
+    ] = None,
+    real_time: Annotated[
+        bool, typer.Option("--real-time", help="The instruction must be free to change with each request.")
+    ] = False,
+    margin: Annotated[
+        float | None, typer.Option(metavar="POINTS", help="Points of score that a lower cost may be worth.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a run again, with other wishes; nothing is run."""
+    from tunewise import api
+    from tunewise.cli.output import print_recommendation
+
+    found = api.recommend(
+        run,
+        margin=margin,
+        requests_per_month=requests_per_month,
+        updates_per_month=updates_per_month,
+        max_ms=max_ms,
+        max_memory=max_memory,
+        real_time=real_time,
+    )
+    if as_json:
+        _print_json({**found.to_json(), "folder": str(run)})
+    else:
+        print_recommendation(found)
+
+
+@app.command()
+@guarded
 def report(run: Run) -> None:
     """Build the report page again from the files of a run."""
     from tunewise import api

@@ -111,11 +111,7 @@ def print_study(study: Any) -> None:
     recommendation = study.recommendation
     say()
     print_leaderboard(study.leaderboard, recommendation.pick)
-    say()
-    say(headline(recommendation), style="bold")
-    for reason in recommendation.reasons:
-        say(f"- {reason}")
-    say_each("Warnings", recommendation.warnings)
+    _print_verdict(recommendation)
     say_each("How the data were read", reading_notes(study.task))
     say()
     say(f"Report: {study.folder / 'report.html'}")
@@ -123,6 +119,46 @@ def print_study(study: Any) -> None:
     say("Next", style="bold")
     for command in recommendation.next_commands:
         print(f"  {command}")
+
+
+def print_recommendation(recommendation: Any) -> None:
+    """The verdict, and what each finalist costs to make and to run."""
+    _print_verdict(recommendation)
+    demand = recommendation.demand
+    say()
+    say(
+        f"What they cost, and after how many requests with {demand['updates']:g} set-up"
+        f"{'' if demand['updates'] == 1 else 's'} each has cost as much as the pick",
+        style="bold",
+    )
+    headings = ["candidate", ">set-up s", ">work", ">ms/1,000", ">work/1,000", ">tokens/1,000", ">even at"]
+    table(headings, [_cost_row(recommendation, name) for name in recommendation.costs])
+    say()
+    say(f"No other finalist is better and cheaper at once than any of: {', '.join(recommendation.front)}.")
+
+
+def _cost_row(recommendation: Any, name: str) -> list[str]:
+    costs = recommendation.costs[name]
+    setup, each = costs["setup"], costs["per_1000_requests"]
+    even = recommendation.break_even_requests.get(name)
+    return [
+        name,
+        figures.short(setup["seconds"]),
+        figures.operations(setup["work"]),
+        figures.short(each["milliseconds"]),
+        figures.operations(each["work"]),
+        figures.short(each["prompt_tokens"]),
+        "the pick" if name == recommendation.pick else "never" if even is None else figures.short(even),
+    ]
+
+
+def _print_verdict(recommendation: Any) -> None:
+    say()
+    say(headline(recommendation), style="bold")
+    for reason in recommendation.reasons:
+        say(f"- {reason}")
+    say_each("What would change it", recommendation.conditions)
+    say_each("Warnings", recommendation.warnings)
 
 
 def headline(recommendation: Any) -> str:

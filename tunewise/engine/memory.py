@@ -13,7 +13,6 @@ import ctypes
 import gc
 import os
 import platform
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from functools import cache
 from typing import Any
 
 from tunewise.cost import ModelShape
-from tunewise.errors import SettingError, TrialError
+from tunewise.errors import TrialError
+from tunewise.figures import bytes_of
 
 PASS_TOKENS = 4096
 """Tokens that go through the network at once in training, at most: more are not faster."""
@@ -43,7 +43,6 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`."""
 MALLOC_SETTINGS = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 """Variables by which a user sets them."""
-UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 @dataclass(frozen=True)
@@ -169,11 +168,7 @@ def limit() -> float:
     """
     wish = os.environ.get("TUNEWISE_MEMORY")
     if wish is not None:
-        found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(?:(T|[KMG]I?)B?)?\s*", wish.upper())
-        size = float(found[1]) * UNITS[found[2] or ""] if found else 0.0
-        if not size:
-            raise SettingError(f"TUNEWISE_MEMORY is {wish!r}; expected a size such as 4GB or 800MB.")
-        return size
+        return bytes_of(wish, "TUNEWISE_MEMORY")
     return SHARE * _machine_bytes()
 
 

@@ -13,35 +13,43 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tunewise.cost import USUAL
+from tunewise.errors import SettingError
 from tunewise.recommend.cautions import cautions
+from tunewise.recommend.costs import break_evens, conditions, front
 from tunewise.recommend.evidence import Evidence, read_evidence
 from tunewise.recommend.reasons import Findings, reasons
 from tunewise.recommend.recommendation import Compared, Recommendation
+from tunewise.recommend.wishes import INSTRUCTED, Wishes
 from tunewise.rule import Finalist, Verdict, judge, nominate, told_apart
 from tunewise.statistics import Difference, rows_needed, rows_needed_continuous, smallest_margin
 
-__all__ = ["Compared", "Finalist", "Recommendation", "nominate", "recommend"]
+__all__ = ["Compared", "Finalist", "Recommendation", "Wishes", "nominate", "recommend"]
 
 
-def recommend(folder: Path, *, margin: float | None = None) -> Recommendation:
+def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | None = None) -> Recommendation:
     """The recommendation that follows from a run folder's files.
 
     Args:
         folder: the run folder; read, never written.
         margin: points of score that a lower cost may be worth; the run's own by default. Another one is applied
             with a warning that it was chosen after the test had been opened.
+        wishes: how the pick will be used, where that differs from what a run goes by; with the same warning.
 
     Raises:
         CandidateError: a file is missing, damaged, or contradicts another.
-        SettingError: the margin is not between 0 and 100, or the task's metric is unknown.
+        SettingError: the margin is not between 0 and 100, the task's metric is unknown, or no finalist does what
+            is wished for.
         WorkError: there is no finalist.
     """
     folder = Path(folder)
-    evidence = read_evidence(folder)
-    findings = _findings(evidence, evidence.margin if margin is None else margin)
+    wishes = wishes or Wishes()
+    evidence, left_out = _wished(read_evidence(folder), wishes)
+    margin = evidence.margin if margin is None else margin
+    findings = _findings(evidence, margin)
     pick = evidence.entry(findings.verdict.pick)
     runner_up = next((entry.candidate for entry in evidence.entries if entry is not pick), None)
     behind = findings.to_pick[runner_up] if runner_up else None
@@ -55,7 +63,7 @@ def recommend(folder: Path, *, margin: float | None = None) -> Recommendation:
         runner_up=runner_up,
         difference=Compared(-behind.value, (-behind.high, -behind.low), behind.p) if behind else None,
         margin=findings.margin,
-        warnings=cautions(evidence, findings),
+        warnings=(*_exploring(wishes, left_out), *cautions(evidence, findings)),
         reference=findings.reference,
         nominee=findings.nominee,
         metric=evidence.metric.name,
@@ -66,8 +74,43 @@ def recommend(folder: Path, *, margin: float | None = None) -> Recommendation:
         smallest_margin_shown=findings.smallest_margin,
         rows_needed=findings.rows_needed,
         next_commands=_next_commands(folder, evidence),
+        conditions=tuple(
+            conditions(
+                evidence,
+                pick.candidate,
+                lambda demand: _findings(evidence.at(demand), margin).verdict.pick,
+                INSTRUCTED,
+            )
+        ),
+        costs={entry.candidate: entry.costs.to_json() for entry in evidence.entries},
+        break_even_requests=break_evens(evidence, pick.candidate),
+        front=front(evidence.entries),
+        demand={"requests": wishes.requests, "updates": wishes.updates},
         folder=folder,
     )
+
+
+def _wished(evidence: Evidence, wishes: Wishes) -> tuple[Evidence, dict[str, str]]:
+    """The finalists that do what is wished for, at the costs of that demand; and why the others do not."""
+    left_out = {
+        entry.candidate: reason for entry in evidence.entries if (reason := wishes.unmet(entry)) is not None
+    }
+    kept = [entry.candidate for entry in evidence.entries if entry.candidate not in left_out]
+    if evidence.entries and not kept:
+        said = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise SettingError(f"no finalist does what is asked: {said}. Ask for less, or compare other methods.")
+    evidence = evidence.only(kept) if left_out else evidence
+    return (evidence if wishes.demand == evidence.demand else evidence.at(wishes.demand)), left_out
+
+
+def _exploring(wishes: Wishes, left_out: Mapping[str, str]) -> Iterator[str]:
+    """What must be said of a recommendation that was asked for otherwise than the run was started."""
+    asked = list(wishes.words())
+    if asked:
+        said = ", ".join(asked)
+        yield f"Asked for after the test had been opened: {said}. Read this as exploration, not as a test."
+    for name, reason in left_out.items():
+        yield f"{name} is left out: {reason}."
 
 
 def _findings(evidence: Evidence, margin: float) -> Findings:
@@ -94,7 +137,8 @@ def _named(evidence: Evidence, margin: float) -> tuple[str, str]:
     named = tuple(one.candidate for one in nominate([entry.finalist for entry in evidence.entries], margin))
     fixed = evidence.nominated
     tested = {entry.candidate for entry in evidence.entries}
-    if fixed is None or not math.isclose(margin, evidence.margin) or not tested.issuperset(fixed):
+    same = math.isclose(margin, evidence.margin) and evidence.demand == USUAL
+    if fixed is None or not same or not tested.issuperset(fixed):
         return named[0], named[1]
     return fixed
 

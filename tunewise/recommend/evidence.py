@@ -8,15 +8,17 @@ differences come from the same rows by the same code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tunewise import metrics
 from tunewise.candidates import read_json
+from tunewise.cost import USUAL, Demand
 from tunewise.errors import CandidateError
+from tunewise.recommend.costs import Costs
 from tunewise.rule import Finalist, figure
 from tunewise.run_files import NOT_AGAIN, TEST_AGAIN, Fields, read_lines, read_table
 from tunewise.statistics import Difference, Interval, paired_difference, score_interval
@@ -35,6 +37,7 @@ class Entry:
     valid_rate: float
     outputs: tuple[str, ...]
     score: float
+    costs: Costs
 
     @property
     def candidate(self) -> str:
@@ -58,6 +61,10 @@ class Evidence:
     events: tuple[Mapping[str, Any], ...]
     untested: tuple[str, ...]
     """Candidates that finished but never met the test split."""
+    demand: Demand = USUAL
+    """What costs are counted for."""
+    _compared: dict[tuple[str, str], Difference] = field(default_factory=dict)
+    """Differences by candidates: they depend on no wish."""
 
     @cached_property
     def metric(self) -> metrics.Metric:
@@ -77,6 +84,18 @@ class Evidence:
                 return str(event.get("reference")), str(event.get("nominee"))
         return None
 
+    def at(self, demand: Demand) -> Evidence:
+        """The same with costs counted for another demand."""
+        entries = [
+            replace(entry, finalist=replace(entry.finalist, cost_work=demand.cost(entry.costs.works)))
+            for entry in self.entries
+        ]
+        return replace(self, entries=_sorted(entries), demand=demand)
+
+    def only(self, candidates: Collection[str]) -> Evidence:
+        """The same without the other finalists."""
+        return replace(self, entries=tuple(entry for entry in self.entries if entry.candidate in candidates))
+
     def entry(self, candidate: str) -> Entry:
         """The finalist of that name."""
         return next(entry for entry in self.entries if entry.candidate == candidate)
@@ -87,8 +106,10 @@ class Evidence:
 
     def difference(self, a: str, b: str) -> Difference:
         """Test score of candidate `a` minus that of `b`, paired."""
-        outputs = self.entry(a).outputs, self.entry(b).outputs
-        return paired_difference(self.metric, *outputs, self.targets, self.groups)
+        if (a, b) not in self._compared:
+            outputs = self.entry(a).outputs, self.entry(b).outputs
+            self._compared[a, b] = paired_difference(self.metric, *outputs, self.targets, self.groups)
+        return self._compared[a, b]
 
     def differences_to(self, candidate: str) -> dict[str, Difference]:
         """For every other finalist, its test score minus that of `candidate`."""
@@ -122,7 +143,7 @@ def read_evidence(folder: Path) -> Evidence:
     entries = [_entry(row, predictions[row["candidate"]], targets, metric) for row in rows]
     return Evidence(
         spec=spec,
-        entries=tuple(sorted(entries, key=lambda e: (-e.score, e.finalist.cost_work, e.candidate))),
+        entries=_sorted(entries),
         targets=targets,
         groups=groups if groups and len(groups) == len(targets) else None,
         margin=margin,
@@ -131,6 +152,10 @@ def read_evidence(folder: Path) -> Evidence:
         events=tuple(line.values for line in read_lines(_needed(folder / "trials.jsonl"), torn_end=True)),
         untested=tuple(row["candidate"] for row in finished if row not in rows),
     )
+
+
+def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda e: (-e.score, e.finalist.cost_work, e.candidate)))
 
 
 def _entry(
@@ -143,6 +168,7 @@ def _entry(
         valid_rate=figure(row, "valid_rate", default=1.0),
         outputs=outputs,
         score=metric.score(outputs, targets),
+        costs=Costs.from_row(row, lines),
     )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tunewise.cost import REQUESTS
 from tunewise.figures import counted
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
@@ -193,9 +192,11 @@ def _cost(evidence: Evidence, findings: Findings, pick: Entry) -> str:
     runner_up = next(entry for entry in evidence.entries if entry is not pick)
     reference = evidence.entry(findings.reference)
     others = dict.fromkeys(entry.candidate for entry in (reference, runner_up) if entry is not pick)
+    demand = evidence.demand
+    setups = "one set-up" if demand.updates == 1 else f"{demand.updates:g} set-ups"
     said = [ratio_text(evidence.entry(name).finalist.cost_work, pick.finalist.cost_work, name) for name in others]
     return (
-        f"Cost of {REQUESTS:,} requests with one set-up, in counted work: against {pick.candidate}, "
+        f"Cost of {demand.requests:,.6g} requests with {setups}, in counted work: against {pick.candidate}, "
         f"{'; '.join(said)}."
     )
 

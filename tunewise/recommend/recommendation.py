@@ -73,6 +73,16 @@ class Recommendation:
     rows_needed: int | None
     """Test rows that would show the margin; None when it is shown, or when no number of rows would."""
     next_commands: tuple[str, ...]
+    conditions: tuple[str, ...] = ()
+    """What would make another finalist the pick."""
+    costs: Mapping[str, Any] = field(default_factory=dict)
+    """Of every finalist, what it took to make and what a thousand requests take."""
+    break_even_requests: Mapping[str, float | None] = field(default_factory=dict)
+    """Of every other finalist, the requests at which it and the pick have cost the same; None at no number."""
+    front: tuple[str, ...] = ()
+    """Finalists that no other beats in score, serving work and set-up work at once."""
+    demand: Mapping[str, float] = field(default_factory=dict)
+    """Requests and set-ups that costs are counted for."""
     folder: Path = field(default=Path(), compare=False)
     """The run folder; not written."""
 
@@ -99,9 +109,13 @@ class Recommendation:
                 "Rebuild it with `tunewise report`."
             )
         try:
-            values = {one.name: data[one.name] for one in fields(cls) if one.name != "folder"}
-            for name in ("ci", "reasons", "tied_with", "warnings", "next_commands"):
-                values[name] = tuple(values[name])
+            # Fields with a default came later: an older file has none of them.
+            later = ("conditions", "costs", "break_even_requests", "front", "demand", "folder")
+            names = [one.name for one in fields(cls) if one.name in data or one.name not in later]
+            values = {name: data[name] for name in names}
+            for name in ("ci", "reasons", "tied_with", "warnings", "next_commands", "conditions", "front"):
+                if name in values:
+                    values[name] = tuple(values[name])
             values["difference"] = Compared.from_json(data["difference"]) if data["difference"] else None
             compared = {name: Compared.from_json(one) for name, one in data["differences"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -55,6 +55,23 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a candidate took to make, and what a thousand requests take."""
+
+    labels: float | None
+    setup_work: float | None
+    setup_seconds: float | None
+    setup_mb: float | None
+    work: float | None
+    milliseconds: float | None
+    prompt_tokens: float | None
+    cached_tokens: float | None
+    serving_mb: float | None
+    even_at: float | None
+    """Requests at which it has cost as much as the pick; None at no number."""
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """The pick and the evidence for it."""
 
@@ -74,6 +91,12 @@ class Recommendation:
     smallest_margin_shown: float | None
     rows_needed: int | None
     next_commands: tuple[str, ...]
+    conditions: tuple[str, ...]
+    costs: Mapping[str, Cost]
+    """By candidate; empty in older runs."""
+    front: tuple[str, ...]
+    updates: float | None
+    """Set-ups that costs are counted for."""
 
 
 @dataclass(frozen=True)
@@ -270,6 +293,27 @@ def _recommendation(folder: Path) -> Recommendation | None:
         smallest_margin_shown=fields.number("smallest_margin_shown"),
         rows_needed=fields.count("rows_needed"),
         next_commands=fields.texts("next_commands"),
+        conditions=fields.texts("conditions"),
+        costs={name: _cost(fields, name) for name in fields.section("costs").values},
+        front=fields.texts("front"),
+        updates=fields.section("demand").number("updates"),
+    )
+
+
+def _cost(fields: Fields, name: str) -> Cost:
+    own = fields.section("costs").section(name)
+    setup, each = own.section("setup"), own.section("per_1000_requests")
+    return Cost(
+        labels=setup.number("labels"),
+        setup_work=setup.number("work"),
+        setup_seconds=setup.number("seconds"),
+        setup_mb=setup.number("peak_mb"),
+        work=each.number("work"),
+        milliseconds=each.number("milliseconds"),
+        prompt_tokens=each.number("prompt_tokens"),
+        cached_tokens=each.number("cached_tokens"),
+        serving_mb=own.number("serving_mb"),
+        even_at=fields.section("break_even_requests").number(name),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunewise.report import answers, facts, tables
+from tunewise.report import answers, costs, facts, tables
 from tunewise.report.records import Run
 from tunewise.report.usage import how_to_use
 from tunewise.report.verdict import verdict
@@ -42,6 +42,8 @@ def sections(run: Run) -> dict[str, Any]:
         "board": tables.board(run),
         "has_board": run.finalists is not None,
         "charts": tables.cost_charts(run),
+        "costs": costs.rows(run),
+        "costs_summary": costs.summary(run),
         "trials": tables.trial_rows(run),
         "has_journal": run.trials is not None,
         "trial_summary": tables.trial_summary(run),

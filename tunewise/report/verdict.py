@@ -46,6 +46,8 @@ class Verdict:
     facts: tuple[Fact, ...]
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+    conditions: tuple[str, ...] = ()
+    """What would make another finalist the pick."""
 
     @property
     def headline(self) -> str:
@@ -70,6 +72,7 @@ def verdict(run: Run) -> Verdict:
         facts=_facts(run, told),
         reasons=told.reasons,
         warnings=told.warnings,
+        conditions=told.conditions,
     )
 
 

@@ -20,7 +20,7 @@ from tunewise import metrics
 from tunewise import statistics as evidence
 from tunewise.adapted import AdaptedModel, ModelRef, loaded
 from tunewise.candidates import read_json
-from tunewise.cost import REQUESTS, UPDATES
+from tunewise.cost import USUAL, Works
 from tunewise.errors import CandidateError
 from tunewise.methods import get
 from tunewise.run_files import TEST_AGAIN, read_lines
@@ -32,7 +32,7 @@ COLUMNS = (
     *("candidate", "method", "family", "model", "trial", "seed", "n_train"),
     *("score", "ci_low", "ci_high", "validation_score", "fit_seconds", "ms_per_example", "prompt_tokens"),
     *("trainable_parameters", "artifact_mb", "peak_rss_mb", "valid_rate", "status"),
-    *("cost_work", "setup_work", "request_work", "metrics"),
+    *("cost_work", "setup_work", "request_work", "serving_mb", "metrics"),
 )
 PACKAGES = ("tunewise", "torch", "transformers", "safetensors", "scikit-learn", "scipy", "numpy", "sacrebleu")
 PREDICTED = ("target", "prediction", "valid", "milliseconds", "prompt_tokens", "cached_tokens")
@@ -116,11 +116,12 @@ class Row:
     trainable_parameters: int
     request_work: float
     artifact_mb: float
+    serving_mb: float
 
     @property
     def cost_work(self) -> float:
-        """Requests × serving work + updates × set-up work (honesty rule 6)."""
-        return REQUESTS * self.request_work + UPDATES * self.work
+        """For the usual demand."""
+        return USUAL.cost(Works(self.work, self.request_work))
 
 
 def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -145,6 +146,7 @@ def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
             trainable_parameters=end.get("trainable_parameters", 0),
             request_work=end.get("request_work", 0.0),
             artifact_mb=end.get("artifact_mb", 0.0),
+            serving_mb=end.get("serving_mb", 0.0),
         )
         before = rows.get(row.method)
         if before is None or _preference(row) > _preference(before):
@@ -195,6 +197,7 @@ def _line(folder: Path, spec: TaskSpec, row: Row) -> dict[str, Any]:
         artifact_mb=row.artifact_mb,
         peak_rss_mb=round(row.peak_rss_mb, 1),
         valid_rate=round(sum(t["valid"] for t in tested) / len(tested), 4),
+        serving_mb=row.serving_mb or "",
         cost_work=f"{row.cost_work:.6g}",
         setup_work=f"{row.work:.6g}",
         request_work=f"{row.request_work:.6g}",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunewise.adapted import AdaptedModel, Predictor, forget_scores
+from tunewise.adapted import AdaptedModel, Predictor, forget_scores, loaded
 from tunewise.candidates import add_origin
 from tunewise.engine import peaks
 from tunewise.errors import TunewiseError
@@ -230,6 +230,7 @@ class Worker:
             trainable_parameters=trainable_parameters(fitted),
             artifact_mb=artifact_mb(self._pending(proposal.trial)),
             request_work=self._request_work(proposal, fitted),
+            serving_mb=self._serving_mb(fitted),
             cut_short=trial.ended_by_clock or trial.ended_by_work,
         )
         self._install(proposal.trial)
@@ -296,6 +297,13 @@ class Worker:
         rows = 100
         shots = len(fitted.prompt.demonstrations)
         return (self.forecaster.prediction(rows + 1, shots) - self.forecaster.prediction(1, shots)) / rows
+
+    def _serving_mb(self, fitted: Predictor) -> float:
+        """Memory that answering takes, forecast from tensors: the process also holds what trials leave behind."""
+        if not isinstance(fitted, AdaptedModel):
+            return round(self.forecaster.memory_mb(None, 1, 0, 0), 1)
+        footprint = loaded(fitted.base).footprint
+        return round(self.forecaster.memory_mb("score", 1, footprint.parameters, footprint.itemsize), 1)
 
     def _report(self, attempt: Attempt, checked: Checked, epoch: float | None) -> None:
         self._write(

@@ -1,0 +1,159 @@
+"""A run asked again with other wishes; where two finalists break even; what would change the pick."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tunewise
+from tests.test_recommend import Planted, balanced, write_run
+from tunewise.cost import Demand, Works, break_even
+from tunewise.errors import SettingError
+from tunewise.recommend import Recommendation, Wishes, recommend
+
+# Equal on validation and test; the prompt costs nothing to make and more to run.
+PROMPT = Planted(
+    "few-shot", 0.90, 0.0, range(40), "prompt engineering", setup=1e12, request=4e10, ms=80.0, serving_mb=790.0
+)
+TUNED = Planted("lora", 0.90, 0.0, range(40), setup=4e14, request=1e10, ms=20.0, serving_mb=800.0)
+TABLE = Planted("tfidf-logistic", 0.60, 0.0, range(200), "baseline", ms=0.1, serving_mb=250.0)
+EVEN = (4e14 - 1e12) / (4e10 - 1e10)
+
+
+def with_cost(one: Planted) -> Planted:
+    """The cost that a study writes for the usual demand."""
+    return replace(one, cost=Demand().cost(Works(one.setup, one.request)))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "r", [with_cost(one) for one in (PROMPT, TUNED, TABLE)], balanced(500))
+
+
+@given(st.floats(0, 1e16), st.floats(1e8, 1e12), st.floats(0, 1e16), st.floats(1e8, 1e12), st.floats(0.1, 100))
+def test_at_the_break_even_point_two_candidates_have_cost_the_same(
+    setup: float, request: float, other_setup: float, other_request: float, updates: float
+) -> None:
+    one, other = Works(setup, request), Works(other_setup, other_request)
+    point = break_even(one, other, updates)
+    assert point == break_even(other, one, updates)
+    if point is None:
+        dearer = sorted([one, other], key=lambda works: (works.setup, works.request))
+        assert all(a <= b for a, b in zip(*[(w.setup, w.request) for w in dearer], strict=True))
+    else:
+        at = Demand(point, updates)
+        assert at.cost(one) == pytest.approx(at.cost(other), rel=1e-6)
+
+
+def test_few_requests_favour_what_costs_little_to_make(run: Path) -> None:
+    assert recommend(run).pick == "lora"  # 100,000 requests are beyond the break-even point of 13,300
+    few = recommend(run, wishes=Wishes(requests=1_000))
+    assert few.pick == "few-shot"
+    assert "Asked for after the test had been opened: 1,000 requests and 1 set-up a month" in few.warnings[0]
+    assert any("Cost of 1,000 requests with one set-up" in reason for reason in few.reasons)
+
+
+def test_many_updates_favour_it_too(run: Path) -> None:
+    found = recommend(run, wishes=Wishes(updates=30))
+    assert found.pick == "few-shot"
+    assert "100,000 requests and 30 set-ups a month" in found.warnings[0]
+    assert found.break_even_requests["lora"] == pytest.approx(30 * EVEN)
+
+
+def test_it_says_where_the_pick_turns(run: Path) -> None:
+    usual, few = recommend(run), recommend(run, wishes=Wishes(requests=1_000))
+    assert usual.break_even_requests["few-shot"] == pytest.approx(EVEN)
+    below = "Below about 13,000 requests a month with 1 set-up, few-shot would be the pick: it costs less."
+    assert below in usual.conditions
+    assert (
+        "Above about 13,000 requests a month with 1 set-up, lora would be the pick: it costs less."
+        in few.conditions
+    )
+
+
+def test_a_pick_that_never_turns_has_no_such_condition(tmp_path: Path) -> None:
+    dear = replace(TUNED, request=5e10)
+    run = write_run(tmp_path / "r", [with_cost(PROMPT), with_cost(dear)], balanced(500))
+    found = recommend(run)
+    assert found.pick == "few-shot"
+    assert found.conditions == ()
+    assert found.break_even_requests == {"lora": None}
+
+
+def test_an_instruction_that_changes_with_each_request_needs_a_prompt(run: Path) -> None:
+    assert any("only a prompt will do: few-shot (0.920, 0.0 points" in text for text in recommend(run).conditions)
+    found = recommend(run, wishes=Wishes(real_time=True))
+    assert found.pick == "few-shot"
+    assert set(found.costs) == {"few-shot"}
+    assert (
+        "lora is left out: it was made for one instruction, which cannot be changed with a request."
+        in found.warnings
+    )
+
+
+def test_limits_leave_out_what_is_too_slow_or_too_large(run: Path) -> None:
+    found = recommend(run, wishes=Wishes(requests=1_000, max_ms=50))
+    assert found.pick == "lora"
+    assert "few-shot is left out: it takes 80.0 ms a request, more than 50." in found.warnings
+    small = recommend(run, wishes=Wishes(max_memory_mb=500))
+    assert small.pick == "tfidf-logistic"
+    assert "lora is left out: it needs 800.0 MB, more than 500." in small.warnings
+
+
+def test_what_a_run_did_not_record_cannot_be_promised(tmp_path: Path) -> None:
+    old = [with_cost(replace(one, serving_mb=None)) for one in (PROMPT, TUNED)]
+    run = write_run(tmp_path / "r", old, balanced(500))
+    with pytest.raises(
+        SettingError, match=r"no finalist does what is asked: .*did not record how many MB it needs"
+    ):
+        recommend(run, wishes=Wishes(max_memory_mb=500))
+
+
+def test_what_nothing_can_do_is_refused_with_the_reasons(run: Path) -> None:
+    with pytest.raises(SettingError, match=r"; few-shot: it takes 80\.0 ms a request, more than 0\.01; tfidf"):
+        recommend(run, wishes=Wishes(max_ms=0.01))
+    for requests, updates, most in ((-1.0, 1.0, None), (1.0, float("nan"), None), (1.0, 1.0, float("inf"))):
+        with pytest.raises(SettingError, match="expected a number"):
+            Wishes(requests, updates, most)
+
+
+def test_the_front_holds_what_nothing_beats_at_once(tmp_path: Path) -> None:
+    worse = replace(TUNED, candidate="full", wrong=range(60), setup=9e14)
+    run = write_run(tmp_path / "r", [with_cost(one) for one in (PROMPT, TUNED, TABLE, worse)], balanced(500))
+    found = recommend(run)
+    assert set(found.front) == {"few-shot", "lora", "tfidf-logistic"}
+
+
+def test_costs_are_told_for_what_was_made_and_for_a_thousand_requests(run: Path) -> None:
+    found = recommend(run)
+    assert found.costs["lora"]["setup"]["work"] == 4e14
+    assert found.costs["lora"]["per_1000_requests"] == {
+        "work": 1e13,
+        "milliseconds": 20_000.0,
+        "prompt_tokens": None,
+        "cached_tokens": None,
+    }
+    assert found.costs["lora"]["serving_mb"] == 800.0
+    assert Recommendation.from_json(found.to_json(), run) == found
+
+
+def test_an_older_file_without_costs_is_read(run: Path) -> None:
+    found = recommend(run)
+    kept = found.to_json()
+    for name in ("conditions", "costs", "break_even_requests", "front", "demand"):
+        del kept[name]
+    again = Recommendation.from_json(kept, run)
+    assert (again.pick, again.costs, again.conditions) == (found.pick, {}, ())
+
+
+def test_from_python_the_same_is_asked_in_months_and_sizes(run: Path) -> None:
+    assert tunewise.recommend(run, requests_per_month=1_000).pick == "few-shot"
+    assert tunewise.recommend(run, max_memory="0.5GB").pick == "tfidf-logistic"
+    assert tunewise.recommend(run, max_memory=500e6).pick == "tfidf-logistic"
+    assert tunewise.recommend(run, real_time=True).pick == "few-shot"
+    with pytest.raises(SettingError, match="max memory is 'much'; expected a size such as 4GB"):
+        tunewise.recommend(run, max_memory="much")
