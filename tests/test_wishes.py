@@ -108,7 +108,8 @@ def test_what_a_run_did_not_record_cannot_be_promised(tmp_path: Path) -> None:
     old = [with_cost(replace(one, serving_mb=None)) for one in (PROMPT, TUNED)]
     run = write_run(tmp_path / "r", old, balanced(500))
     with pytest.raises(
-        SettingError, match=r"no finalist does what is asked: .*did not record how many MB it needs"
+        SettingError,
+        match=r"no finalist does what is asked: lora, few-shot: this run did not record how many MB it needs",
     ):
         recommend(run, wishes=Wishes(max_memory_mb=500))
 

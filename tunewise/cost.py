@@ -112,3 +112,10 @@ def break_even(one: Works, other: Works, updates: float = UPDATES) -> float | No
     """Requests at which two candidates have cost the same; None where one is the cheaper at any number."""
     setups, requests = updates * (other.setup - one.setup), one.request - other.request
     return setups / requests if requests and setups / requests > 0 else None
+
+
+def always(one: Works, other: Works) -> str:
+    """How two candidates that never break even stand to each other."""
+    if one == other:
+        return "as dear"
+    return "always cheaper" if one.setup <= other.setup and one.request <= other.request else "always dearer"

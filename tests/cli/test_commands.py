@@ -333,9 +333,9 @@ class TestRecommend:
         assert "Recommended: lora, accuracy 0.852" in shown
         assert "What would change it - Below about 13,000 requests" in shown
         assert "after how many requests with 2 set-ups each has cost as much as the pick" in shown
-        assert "lora 61 310 T 41,230 8.1 T 18,000 the pick" in shown
-        assert "prompt-then-lora 61 260 T 41,230 8.1 T 18,000 41,234" in shown
-        assert "majority 61 0 41,230 8.1 T 18,000 never" in shown
+        assert "lora 61 310 T 41.2 8.1 T 18,000 the pick" in shown
+        assert "prompt-then-lora 61 260 T 41.2 8.1 T 18,000 41,234" in shown
+        assert "majority 61 0 41.2 8.1 T 18,000 always cheaper" in shown
         assert "better and cheaper at once than any of: lora, majority." in shown
 
     def test_json_is_the_recommendation(self, api: FakeApi) -> None:

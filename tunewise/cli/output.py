@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tunewise import figures
+from tunewise.cost import Works, always
 from tunewise.figures import counted
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def print_recommendation(recommendation: Any) -> None:
         f"{'' if demand['updates'] == 1 else 's'} each has cost as much as the pick",
         style="bold",
     )
-    headings = ["candidate", ">set-up s", ">work", ">ms/1,000", ">work/1,000", ">tokens/1,000", ">even at"]
+    headings = ["candidate", ">set-up s", ">work", ">s/1,000", ">work/1,000", ">tokens/1,000", ">even at"]
     table(headings, [_cost_row(recommendation, name) for name in recommendation.costs])
     say()
     say(f"No other finalist is better and cheaper at once than any of: {', '.join(recommendation.front)}.")
@@ -141,15 +142,26 @@ def _cost_row(recommendation: Any, name: str) -> list[str]:
     costs = recommendation.costs[name]
     setup, each = costs["setup"], costs["per_1000_requests"]
     even = recommendation.break_even_requests.get(name)
+    if name == recommendation.pick:
+        standing = "the pick"
+    elif even is not None:
+        standing = figures.short(even)
+    else:
+        standing = always(_works(costs), _works(recommendation.costs[recommendation.pick]))
+    milliseconds = each["milliseconds"]
     return [
         name,
         figures.short(setup["seconds"]),
         figures.operations(setup["work"]),
-        figures.short(each["milliseconds"]),
+        figures.short(None if milliseconds is None else milliseconds / 1000),
         figures.operations(each["work"]),
         figures.short(each["prompt_tokens"]),
-        "the pick" if name == recommendation.pick else "never" if even is None else figures.short(even),
+        standing,
     ]
+
+
+def _works(costs: Mapping[str, Any]) -> Works:
+    return Works(costs["setup"]["work"], costs["per_1000_requests"]["work"] / 1000)
 
 
 def _print_verdict(recommendation: Any) -> None:

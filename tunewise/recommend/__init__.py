@@ -97,7 +97,10 @@ def _wished(evidence: Evidence, wishes: Wishes) -> tuple[Evidence, dict[str, str
     }
     kept = [entry.candidate for entry in evidence.entries if entry.candidate not in left_out]
     if evidence.entries and not kept:
-        said = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        names: dict[str, list[str]] = {}
+        for name, reason in left_out.items():
+            names.setdefault(reason, []).append(name)
+        said = "; ".join(f"{', '.join(some)}: {reason}" for reason, some in names.items())
         raise SettingError(f"no finalist does what is asked: {said}. Ask for less, or compare other methods.")
     evidence = evidence.only(kept) if left_out else evidence
     return (evidence if wishes.demand == evidence.demand else evidence.at(wishes.demand)), left_out

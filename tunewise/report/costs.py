@@ -1,22 +1,23 @@
 """What finalists took to make and take to run, ready to be laid out.
 
 >>> rows(run)[0].cells  # doctest: +SKIP
-('256', '310 T', '74.2', '1,830', '8.1 T', '41.2', '18,300', '52,000', '790', 'never')
+('256', '310 T', '74.2', '1,830', '8.1 T', '41.2', '18,300', '52,000', '790', 'always dearer')
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tunewise.cost import Works, always
 from tunewise.figures import operations
 from tunewise.report.records import Cost, Recommendation, Run
 from tunewise.report.words import NOTHING, count, figure, plain
 
 SUMMARY = (
-    "Work is counted in operations, weighed by how fast this machine does each kind, so it is the same however "
-    "busy the machine was; seconds were measured. A thousand requests come together, with what they share read once. "
-    "Memory to answer is forecast from tensors. Beyond the last column, whichever takes less for a request is the "
-    "cheaper."
+    "Work is counted in operations, weighed by how fast this machine does each kind. Seconds were measured. A "
+    "thousand requests come together, and what they share is read once. Memory to answer is forecast from tensors. "
+    "Of those marked front none is beaten in score, set-up and request at once. Beyond the number in the last "
+    "column, the one that takes less for a request is the cheaper."
 )
 
 
@@ -47,7 +48,12 @@ def summary(run: Run) -> str:
 
 def _row(told: Recommendation, name: str, cost: Cost) -> CostRow:
     picked = name == told.pick
-    even = NOTHING if picked else "never" if cost.even_at is None else count(float(f"{cost.even_at:.2g}"))
+    if picked:
+        even = NOTHING
+    elif cost.even_at is not None:
+        even = count(float(f"{cost.even_at:.2g}"))
+    else:
+        even = always(_works(cost), _works(told.costs[told.pick])) if told.pick in told.costs else NOTHING
     cells = (
         count(cost.labels),
         operations(cost.setup_work),
@@ -61,3 +67,7 @@ def _row(told: Recommendation, name: str, cost: Cost) -> CostRow:
         even,
     )
     return CostRow(name, picked, name in told.front, cells)
+
+
+def _works(cost: Cost) -> Works:
+    return Works(cost.setup_work or 0.0, (cost.work or 0.0) / 1000)
