@@ -33,6 +33,15 @@ def tiny_plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("plain"), chat=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_studies_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests compare is no advice for the user's own studies."""
+    folder = tmp_path_factory.mktemp("history")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tunewise.study.history._path", lambda: folder / "studies.jsonl")
+        yield
+
+
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Compute in float32, keep measured rates out of the user's cache, forget models loaded otherwise."""

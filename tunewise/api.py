@@ -351,9 +351,12 @@ def _candidate(folder: Path) -> Path:
 
 
 def _conclude(folder: Path, task: Task) -> Study:
-    from tunewise.candidates import write_json
+    from tunewise.candidates import read_json, write_json
+    from tunewise.study.history import remember
 
     verdict = recommend(folder)
     write_json(folder / "recommendation.json", verdict.to_json())
     report(folder)
-    return Study(folder, task, read_leaderboard(folder), verdict)
+    leaderboard = read_leaderboard(folder)
+    remember(read_json(folder / "run.json"), task, leaderboard)
+    return Study(folder, task, leaderboard, verdict)

@@ -276,6 +276,7 @@ class TestPlan:
         budget_seconds=600.0,
         token_lengths={"median_prompt": 61, "context": 8192},
         notes=["full is left out: it does not fit."],
+        advice=types.SimpleNamespace(families=("fine-tuning", "baseline"), reasons=("Small models (A. 2021).",)),
         to_json=lambda: {"total_seconds": 500.0},
     )
 
@@ -305,6 +306,8 @@ class TestPlan:
         assert "- next rate" not in result.stdout
         assert "In all about 8:20 of 10:00" in result.stdout
         assert "- full is left out" in result.stdout
+        assert "To expect most from, on tasks like this one: fine-tuning, then baseline" in result.stdout
+        assert "- Small models (A. 2021)." in result.stdout
 
     def test_json(self, api: FakeApi) -> None:
         api.answers["plan"] = self.PLAN

@@ -286,6 +286,8 @@ def print_plan(plan: Any, data: str) -> None:
     say(f"In all about {figures.duration(plan.total_seconds)}{of}, as measured on this machine.", style="bold")
     for note in plan.notes:
         say(f"- {note}")
+    families = ", then ".join(plan.advice.families)
+    say_each(f"To expect most from, on tasks like this one: {families}", plan.advice.reasons)
 
 
 def _stage(trial: Any) -> str:

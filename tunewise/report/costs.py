@@ -15,9 +15,9 @@ from tunewise.report.words import NOTHING, count, figure, plain
 
 SUMMARY = (
     "Work is counted in operations, weighed by how fast this machine does each kind. Seconds were measured. A "
-    "thousand requests come together, and what they share is read once. Memory to answer is forecast from tensors. "
-    "Of those marked front none is beaten in score, set-up and request at once. Beyond the number in the last "
-    "column, the one that takes less for a request is the cheaper."
+    "thousand requests come together, and what they share is read once. Memory to answer is forecast from "
+    "tensors. Of those marked front none is beaten in score, set-up and request at once. Beyond the number in "
+    "the last column, the one that takes less for a request is the cheaper."
 )
 
 

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tunewise.adapted import NO_MODEL, loaded
+from tunewise.study.advice import Advice, advise, situation_of
 from tunewise.study.contest import Ground, race
+from tunewise.study.history import past_studies
 from tunewise.study.policy import Outcome, Proposal
 from tunewise.study.rates import WITHOUT_MODEL, rates_of
 from tunewise.task import Task
@@ -46,15 +48,19 @@ class Plan:
     budget_seconds: float | None
     token_lengths: Mapping[str, float]
     notes: list[str]
+    advice: Advice
+    """What to expect, before anything is spent."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("task", "profile", "trials")}
+        apart = ("task", "profile", "trials", "advice")
+        kept = {name: value for name, value in vars(self).items() if name not in apart}
         return {
             "spec": self.task.spec.to_json(),
             "guessed": self.task.source.get("guessed", {}),
             "profile": self.profile.to_json() if self.profile else None,
             "trials": [asdict(trial) for trial in self.trials],
+            "advice": self.advice.to_json(),
             **kept,
         }
 
@@ -134,7 +140,13 @@ def plan_of(ground: Ground) -> Plan:
         budget_seconds=ground.terms.seconds,
         token_lengths={} if base == NO_MODEL else _token_lengths(ground),
         notes=[*ground.notes, *runner.notes],
+        advice=advise(situation_of(ground), _families(ground), past_studies()),
     )
+
+
+def _families(ground: Ground) -> tuple[str, ...]:
+    """Those of the methods that would be compared, in their order."""
+    return tuple(dict.fromkeys(method.family for method in ground.methods))
 
 
 def _token_lengths(ground: Ground) -> dict[str, float]:
