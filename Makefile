@@ -3,13 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv demo test bench clean
+.PHONY: help venv demo test bench evidence clean
 
 help:
 	@echo "make venv    create .venv with the pinned packages"
 	@echo "make demo    compare every method on real questions, about 10 minutes"
 	@echo "make test    lint, format check, types, tests"
 	@echo "make bench   side-by-side benchmarks against public peers"
+	@echo "make evidence  how often the statistics claim what is not so, on known truths"
 	@echo "make clean   remove caches and environments; runs/ is kept"
 
 venv: .venv/stamp
@@ -39,6 +40,11 @@ bench: .venv-peers/stamp
 	$(PEERS) benchmarks/scoring.py --workload trec banking77 clinc150 $(BENCH)
 	$(PEERS) benchmarks/generating.py $(BENCH)
 	$(PEERS) benchmarks/ceiling.py $(BENCH)
+
+EVIDENCE := claims intervals searching curves
+
+evidence: venv
+	@set -e; for name in $(EVIDENCE); do echo "== $$name"; $(BIN)/python benchmarks/evidence/$$name.py; done
 
 .venv-peers/stamp: pyproject.toml constraints.txt benchmarks/constraints.txt benchmarks/llama.sh
 	$(PYTHON) -m venv .venv-peers

@@ -114,8 +114,9 @@ def break_even(one: Works, other: Works, updates: float = UPDATES) -> float | No
     return setups / requests if requests and setups / requests > 0 else None
 
 
-def always(one: Works, other: Works) -> str:
-    """How two candidates that never break even stand to each other."""
-    if one == other:
+def always(one: Works, other: Works, updates: float = UPDATES) -> str:
+    """How a candidate that never breaks even with another stands to it."""
+    ours, theirs = ((updates * works.setup, works.request) for works in (one, other))
+    if ours == theirs:
         return "as dear"
-    return "always cheaper" if one.setup <= other.setup and one.request <= other.request else "always dearer"
+    return "always cheaper" if ours[0] <= theirs[0] and ours[1] <= theirs[1] else "always dearer"

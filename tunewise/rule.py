@@ -13,6 +13,7 @@ docs/decisions/0002.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -153,7 +154,10 @@ def figure(row: Mapping[str, str], column: str, default: float | None = None) ->
     if not text and default is not None:
         return default
     try:
-        return float(text)
+        found = float(text)
+        if not math.isfinite(found):
+            raise ValueError
+        return found
     except ValueError:
         raise CandidateError(
             f"leaderboard.csv, row {row.get('candidate', '?')}, column {column}: found {text!r}, expected "

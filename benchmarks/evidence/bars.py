@@ -31,7 +31,9 @@ class Bar:
     @property
     def holds(self) -> bool:
         """Whether the figure lies in its range."""
-        return (self.least is None or self.found >= self.least) and (self.most is None or self.found <= self.most)
+        return bool(
+            (self.least is None or self.found >= self.least) and (self.most is None or self.found <= self.most)
+        )
 
     @property
     def wanted(self) -> str:

@@ -1,7 +1,8 @@
 """How often the band of a learning curve holds what twice the labels bring, where the curve is known.
 
-Curves are a power law, one that flattens early, and one that starts late, so that the fitted form is right once
-and wrong twice. Draws of few labels differ more than draws of many; all sizes are scored on the same rows.
+Curves are a power law, one that flattens early, and one that starts late, so that the fitted forms are right
+for two and wrong for the third. Draws of few labels differ more than draws of many; all are scored on the same
+rows.
 
     python benchmarks/evidence/curves.py
 """
@@ -10,15 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import bars
 import numpy as np
 from bars import Bar
 from numpy.typing import NDArray
 
-from tunewise.statistics.curves import Curve
+from tunewise.statistics.curves import Curve, fit
 
 SIZES, DRAWS, ROWS = (8, 16, 32, 64, 128), 3, 300
+ROW_SPREAD = 1.5
+"""Of how easy rows are, in log-odds."""
 SPREAD = 0.06
 """Standard deviation between draws of the smallest size; it falls with the root of the labels."""
 LEAST = 0.90
@@ -31,15 +35,31 @@ TRUTHS: Mapping[str, Callable[[float], float]] = {
 
 
 def drawn(rng: np.random.Generator, truth: Callable[[float], float]) -> Curve:
-    """Measured scores of a method whose true scores are known."""
-    means = np.array([truth(size) for size in SIZES])
-    between = SPREAD * np.sqrt(SIZES[0] / np.array(SIZES))
-    luck = rng.standard_normal()  # the same rows for all sizes
-    rows = luck * np.sqrt(means * (1 - means) / ROWS)
-    scores: NDArray[np.float64] = (means + rows)[:, None] + between[:, None] * rng.standard_normal(
-        (len(SIZES), DRAWS)
-    )
-    return Curve(SIZES, np.clip(scores, 0, 1), rows=ROWS)
+    """Measured scores of a method whose true scores are known: each draw is a model, scored row by row.
+
+    Rows are easy or hard for every model alike, so the luck of the test is shared between sizes and draws in part.
+    """
+    ease = ROW_SPREAD * rng.standard_normal(ROWS)
+    scores = np.empty((len(SIZES), DRAWS))
+    for place, size in enumerate(SIZES):
+        for draw in range(DRAWS):
+            accuracy = truth(size) + SPREAD * math.sqrt(SIZES[0] / size) * rng.standard_normal()
+            odds = _odds(min(max(accuracy, 0.02), 0.98))
+            scores[place, draw] = (rng.random(ROWS) < 1 / (1 + np.exp(-odds - ease))).mean()
+    return Curve(SIZES, scores, rows=ROWS)
+
+
+@cache
+def _odds_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Accuracies over rows of all kinds, and the log-odds of a row of middling ease that give them."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    odds = np.linspace(-9, 9, 721)
+    chances = 1 / (1 + np.exp(-odds[:, None] - ROW_SPREAD * nodes))
+    return chances @ weights / weights.sum(), odds
+
+
+def _odds(accuracy: float) -> float:
+    return float(np.interp(accuracy, *_odds_table()))
 
 
 def coverage(name: str, factor: float, draws: int) -> list[Bar]:
@@ -51,12 +71,13 @@ def coverage(name: str, factor: float, draws: int) -> list[Bar]:
         curve = drawn(rng, TRUTHS[name])
         found = curve.expected(n, resamples=RESAMPLES, seed=draw)
         inside = found.low <= truth <= found.high
-        told += inside
-        miss = curve.reach(n)
-        plain += found.low + miss <= truth <= found.high - miss
+        told += bool(inside)
+        laws = fit(SIZES, curve.resampled(RESAMPLES, draw))
+        low, high = np.quantile([law(n) for law in laws], [0.025, 0.975])
+        plain += bool(low <= truth <= high)
         if curve.foretells_its_end(resamples=RESAMPLES, seed=draw):
             foretold += 1
-            held += inside
+            held += bool(inside)
     text = f"{name}, {factor:g} times the labels"
     asked = LEAST if factor == 2 else None
     found_bars = [

@@ -96,6 +96,27 @@ def test_an_advantage_is_the_area_between_two_curves_over_the_scores_both_reach(
     assert data_advantage(a, b) == pytest.approx(25.0)
 
 
+def test_a_band_widens_by_steps_as_long_as_the_last() -> None:
+    even = Curve((8, 16, 32, 64, 128), np.tile(np.array([[0.3], [0.5], [0.6], [0.65], [0.8]]), 3))
+    assert even.reach(128) == 0
+    assert even.reach(256) == pytest.approx(even.miss)
+    assert even.reach(512) == pytest.approx(2 * even.miss)
+    uneven = Curve((40, 60, 80, 100, 125), even.scores)
+    assert uneven.reach(125 * 1.25) == pytest.approx(uneven.miss)
+    assert uneven.reach(250) > 3 * uneven.miss
+
+
+def test_rows_leave_an_advantage_in_doubt_although_they_are_the_same_for_both() -> None:
+    curve = curve_of(PowerLaw(0.9, 0.9, 0.5), noise=0.01)
+    scored = Curve(curve.sizes, curve.scores, rows=200)
+    interval = data_advantage_interval(scored, scored)
+    assert interval is not None
+    assert interval[0] < -5
+    assert interval[1] > 5
+    with pytest.raises(DataError, match="found 4 and 3 draws"):
+        data_advantage_interval(scored, Curve(curve.sizes, curve.scores[:, :3]))
+
+
 def test_a_curve_that_falls_counts_as_flat() -> None:
     a = Curve((10, 20, 30, 40, 50), np.repeat(np.array([[0.1], [0.3], [0.2], [0.3], [0.5]]), 3, axis=1))
     b = Curve((10, 20, 30, 40, 50), np.repeat(np.arange(1, 6)[:, None] / 10, 3, axis=1))

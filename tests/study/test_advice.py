@@ -90,6 +90,7 @@ def test_past_studies_of_the_same_kind_outweigh_priors() -> None:
     [
         past(rows=2000),
         past(rows=50),
+        past(labels=77),
         past(model="gemma-3-270m"),
         past(metric="macro_f1"),
         past(classification=False),

@@ -135,7 +135,8 @@ def print_recommendation(recommendation: Any) -> None:
     headings = ["candidate", ">set-up s", ">work", ">s/1,000", ">work/1,000", ">tokens/1,000", ">even at"]
     table(headings, [_cost_row(recommendation, name) for name in recommendation.costs])
     say()
-    say(f"No other finalist is better and cheaper at once than any of: {', '.join(recommendation.front)}.")
+    others = "other finalist that does what is asked" if recommendation.left_out else "other finalist"
+    say(f"No {others} is better and cheaper at once than any of: {', '.join(recommendation.front)}.")
 
 
 def _cost_row(recommendation: Any, name: str) -> list[str]:
@@ -147,7 +148,8 @@ def _cost_row(recommendation: Any, name: str) -> list[str]:
     elif even is not None:
         standing = figures.short(even)
     else:
-        standing = always(_works(costs), _works(recommendation.costs[recommendation.pick]))
+        pick = recommendation.costs[recommendation.pick]
+        standing = always(_works(costs), _works(pick), recommendation.demand["updates"])
     milliseconds = each["milliseconds"]
     return [
         name,
@@ -180,6 +182,8 @@ def headline(recommendation: Any) -> str:
     standing = STANDING[recommendation.status].format(margin=margin)
     if recommendation.runner_up is None:
         standing = "it is the only finalist"
+    if recommendation.left_out:
+        standing += ", of those that do what is asked"
     return (
         f"Recommended: {recommendation.pick}, {recommendation.metric} {figures.score(recommendation.score)} "
         f"(95 % interval {figures.interval(low, high)}, {counted(recommendation.n_test, 'test row')}); "

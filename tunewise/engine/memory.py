@@ -112,6 +112,10 @@ class Footprint:
         fixed = LIBRARIES + self.weights + self.learning(kind, learned, parted=parted) + self.logits
         return fixed + SLACK * each * tokens
 
+    def cache(self, tokens: float) -> float:
+        """Keys and values of `tokens`."""
+        return float(tokens * self.shape.layers * 2 * self.shape.kv_heads * self.shape.head_size * self._wide)
+
     def scoring(self, tokens: float) -> float:
         """Everything, while a pass over `tokens` is scored."""
         return LIBRARIES + self.weights + self.logits + SLACK * self.passing * tokens

@@ -14,6 +14,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tunewise.cost import USUAL
@@ -49,16 +50,19 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
     wishes = wishes or Wishes()
     evidence, left_out = _wished(read_evidence(folder), wishes)
     margin = evidence.margin if margin is None else margin
-    findings = _findings(evidence, margin)
+    other = bool(left_out) or wishes.demand != USUAL or not math.isclose(margin, evidence.margin)
+    findings = replace(_findings(evidence, margin), afterwards=other, left_out=left_out)
     pick = evidence.entry(findings.verdict.pick)
     runner_up = next((entry.candidate for entry in evidence.entries if entry is not pick), None)
+    why = reasons(evidence, findings)
     behind = findings.to_pick[runner_up] if runner_up else None
     return Recommendation(
         pick=pick.candidate,
         status=findings.verdict.status,
         score=pick.score,
         ci=(findings.interval.low, findings.interval.high),
-        reasons=reasons(evidence, findings),
+        reasons=tuple(reason.text for reason in why),
+        sources=tuple(reason.source for reason in why),
         tied_with=findings.tied,
         runner_up=runner_up,
         difference=Compared(-behind.value, (-behind.high, -behind.low), behind.p) if behind else None,
@@ -73,18 +77,12 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
         },
         smallest_margin_shown=findings.smallest_margin,
         rows_needed=findings.rows_needed,
-        next_commands=_next_commands(folder, evidence),
-        conditions=tuple(
-            conditions(
-                evidence,
-                pick.candidate,
-                lambda demand: _findings(evidence.at(demand), margin).verdict.pick,
-                INSTRUCTED,
-            )
-        ),
+        next_commands=_next_commands(folder, evidence, pick.candidate if other or any(wishes.words()) else None),
+        conditions=tuple(conditions(evidence, lambda some: _findings(some, margin).verdict, INSTRUCTED)),
         costs={entry.candidate: entry.costs.to_json() for entry in evidence.entries},
         break_even_requests=break_evens(evidence, pick.candidate),
         front=front(evidence.entries),
+        left_out=left_out,
         demand={"requests": wishes.requests, "updates": wishes.updates},
         folder=folder,
     )
@@ -169,12 +167,13 @@ def _rows_against(evidence: Evidence, nominee: str, name: str, difference: Diffe
     return rows_needed_continuous(standard_error * math.sqrt(n), margin)
 
 
-def _next_commands(folder: Path, evidence: Evidence) -> tuple[str, ...]:
-    run = shlex.quote(str(folder))
+def _next_commands(folder: Path, evidence: Evidence, pick: str | None) -> tuple[str, ...]:
+    """What to do next; `pick` names the candidate where it may be another than that of recommendation.json."""
+    run = shlex.quote(str(folder if pick is None else folder / "candidates" / pick))
     inputs = evidence.spec.inputs
     text = "your text" if len(inputs) == 1 else json.dumps(dict.fromkeys(inputs, "..."), ensure_ascii=False)
     return (
         f"tunewise predict {run} --text {shlex.quote(text)}",
         f"tunewise predict {run} new.csv -o out.csv",
-        f"tunewise report {run}",
+        *([f"tunewise report {run}"] if pick is None else []),
     )

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from tunewise.cost import USUAL
 from tunewise.figures import counted
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.recommend.reasons import Findings, points
@@ -62,7 +61,7 @@ def _nomination_changed(evidence: Evidence, findings: Findings) -> Iterator[str]
         fixed
         and fixed != (findings.reference, findings.nominee)
         and math.isclose(evidence.margin, findings.margin)
-        and evidence.demand == USUAL
+        and not findings.afterwards
     ):
         yield (
             f"Before the test, {fixed[0]} and {fixed[1]} were named as reference and nominee, but not both "

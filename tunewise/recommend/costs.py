@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunewise.cost import Demand, Works, break_even
-from tunewise.figures import number
+from tunewise.rule import Verdict, figure
 
 if TYPE_CHECKING:
     from tunewise.recommend.evidence import Entry, Evidence
 
-FARTHEST = 1e9
-"""Requests beyond which no turning point is told."""
-MOST_STEPS = 6
-"""Turning points that are looked through in each direction."""
+NEAREST, FARTHEST = 1.0, 1e9
+"""Requests between which turning points are told."""
+STEP = 10**0.25
+"""From one demand to the next that the rule is asked about; a turn and a turn back between two are missed."""
+HALVINGS = 16
+"""By which a turning point is then found."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,14 @@ class Costs:
         """Of a row of the leaderboard, and its answers to the test rows."""
         cached = [line["cached_tokens"] for line in lines if line.get("cached_tokens") is not None]
         return cls(
-            works=Works(number(row.get("setup_work")) or 0.0, number(row.get("request_work")) or 0.0),
-            labels=number(row.get("n_train")),
-            setup_seconds=number(row.get("fit_seconds")),
-            setup_mb=number(row.get("peak_rss_mb")),
-            milliseconds=number(row.get("ms_per_example")),
-            prompt_tokens=number(row.get("prompt_tokens")),
+            works=Works(figure(row, "setup_work", default=0.0), figure(row, "request_work", default=0.0)),
+            labels=_known(row, "n_train"),
+            setup_seconds=_known(row, "fit_seconds"),
+            setup_mb=_known(row, "peak_rss_mb"),
+            milliseconds=_known(row, "ms_per_example"),
+            prompt_tokens=_known(row, "prompt_tokens"),
             cached_tokens=sum(cached) / len(cached) if cached else None,
-            serving_mb=number(row.get("serving_mb")),
+            serving_mb=_known(row, "serving_mb"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +74,11 @@ class Costs:
             "per_1000_requests": {"work": 1000 * self.works.request, **thousand},
             "serving_mb": self.serving_mb,
         }
+
+
+def _known(row: Mapping[str, str], column: str) -> float | None:
+    """A figure; None where the column is missing or empty. Raises CandidateError for what is no number."""
+    return figure(row, column) if (row.get(column) or "").strip() else None
 
 
 def front(entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -95,31 +102,33 @@ def break_evens(evidence: Evidence, pick: str) -> dict[str, float | None]:
     }
 
 
-def turning_points(evidence: Evidence, pick: str, pick_at: Callable[[Demand], str]) -> Iterator[tuple[float, str]]:
+Ask = Callable[["Evidence"], Verdict]
+"""What the picking rule says of some evidence."""
+
+
+def turning_points(evidence: Evidence, ask: Ask) -> Iterator[tuple[float, Verdict]]:
     """The nearest numbers of requests, below and above those asked for, at which another finalist is picked.
 
-    Args:
-        evidence: with the demand that is asked for.
-        pick: at that demand.
-        pick_at: what the rule picks at another demand.
-
     Yields:
-        The number of requests from which on, or up to which, and the finalist.
+        The number of requests up to which, or from which on, and what the rule says beyond it.
     """
     asked, updates = evidence.demand.requests, evidence.demand.updates
-    works = [entry.costs.works for entry in evidence.entries]
-    crossings = {break_even(one, other, updates) for one in works for other in works}
-    # Within 10 % costs are a tie, so a pick turns a little before or behind the point itself: look between points.
-    known = sorted(point for point in crossings if point is not None and 1.0 <= point <= FARTHEST)
-    above = [point for point in known if point > asked]
-    below = [point for point in reversed(known) if point < asked]
-    for points, end in ((below, 1.0), (above, FARTHEST)):
-        for place, point in enumerate(points[:MOST_STEPS]):
-            beyond = points[place + 1] if place + 1 < len(points) else end
-            other = pick_at(Demand(math.sqrt(point * beyond), updates))
-            if other != pick:
-                yield point, other
+    pick = ask(evidence).pick
+
+    def at(requests: float) -> Verdict:
+        return ask(evidence.at(Demand(requests, updates)))
+
+    for factor, end in ((1 / STEP, NEAREST), (STEP, FARTHEST)):
+        inside = min(max(asked, NEAREST), FARTHEST)
+        while (inside - end) * (factor - 1) < 0:
+            outside = max(min(inside * factor, FARTHEST), NEAREST)
+            if at(outside).pick != pick:
+                for _ in range(HALVINGS):
+                    middle = math.sqrt(inside * outside)
+                    inside, outside = (inside, middle) if at(middle).pick != pick else (middle, outside)
+                yield outside, at(outside)
                 break
+            inside = outside
 
 
 def rounded(requests: float) -> str:
@@ -127,27 +136,29 @@ def rounded(requests: float) -> str:
     return f"{float(f'{requests:.2g}'):,.0f}"
 
 
-def conditions(evidence: Evidence, pick: str, pick_at: Callable[[Demand], str], instructed: str) -> Iterator[str]:
+def conditions(evidence: Evidence, ask: Ask, instructed: str) -> Iterator[str]:
     """What would make another finalist the pick, as sentences.
 
     Args:
         evidence: of the run.
-        pick: the pick.
-        pick_at: what the rule picks at another demand.
+        ask: the picking rule.
         instructed: the family whose instruction may change with a request.
     """
-    updates = evidence.demand.updates
+    pick, updates = evidence.entry(ask(evidence).pick), evidence.demand.updates
     setups = f"{updates:g} set-up{'' if updates == 1 else 's'}"
-    for point, other in turning_points(evidence, pick, pick_at):
+    for point, verdict in turning_points(evidence, ask):
         side = "Above" if point > evidence.demand.requests else "Below"
+        there, other = Demand(point, updates), evidence.entry(verdict.pick)
+        less = there.cost(other.costs.works) < there.cost(pick.costs.works)
+        why = ": it costs less there" if less else ", undecided" if verdict.status == "undecided" else ""
         requests = f"{side} about {rounded(point)} requests a month with {setups}"
-        yield f"{requests}, {other} would be the pick: it costs less."
-    if evidence.entry(pick).family != instructed:
-        best = next((entry for entry in evidence.entries if entry.family == instructed), None)
-        if best is not None:
-            behind = 100 * (evidence.entry(pick).score - best.score)
-            than = f"{abs(behind):.1f} points {'below' if behind > 0 else 'above'} {pick} on test"
-            yield (
-                f"If the instruction must change with each request, only a prompt will do: {best.candidate} "
-                f"({best.score:.3f}, {than})."
-            )
+        yield f"{requests}, {verdict.pick} would be the pick{why}."
+    prompts = [entry.candidate for entry in evidence.entries if entry.family == instructed]
+    if pick.family != instructed and prompts:
+        best = evidence.entry(ask(evidence.only(prompts)).pick)
+        behind = 100 * (pick.score - best.score)
+        than = f"{abs(behind):.1f} points {'below' if behind > 0 else 'above'} {pick.candidate} on test"
+        yield (
+            f"If the instruction must change with each request, only a prompt will do: {best.candidate} "
+            f"({best.score:.3f}, {than})."
+        )

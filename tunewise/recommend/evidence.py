@@ -33,6 +33,7 @@ class Entry:
     """A finalist: its leaderboard row and its answers to the test rows."""
 
     finalist: Finalist
+    trial: str
     family: str
     valid_rate: float
     outputs: tuple[str, ...]
@@ -43,6 +44,11 @@ class Entry:
     def candidate(self) -> str:
         """The candidate's name."""
         return self.finalist.candidate
+
+    @property
+    def answers(self) -> str:
+        """The file with its answers to the test rows, in the run folder."""
+        return f"predictions/{self.trial}-test.jsonl"
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,7 @@ def _entry(
     outputs = tuple("" if line.get("prediction") is None else str(line["prediction"]) for line in lines)
     return Entry(
         finalist=Finalist.from_row(row),
+        trial=row["trial"],
         family=row.get("family") or "",
         valid_rate=figure(row, "valid_rate", default=1.0),
         outputs=outputs,

@@ -10,13 +10,14 @@ more than the status does: a difference that is not shown is told with its inter
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tunewise.figures import counted
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
 from tunewise.statistics import Difference, Interval
 
+LEADERBOARD, JOURNAL, TASK, ANSWERS = "leaderboard.csv", "trials.jsonl", "task.json", "predictions/*-test.jsonl"
 WITHOUT_MODEL = ("baseline",)
 PROMPT_ONLY = ("prompt engineering",)
 
@@ -37,19 +38,38 @@ class Findings:
     tied: tuple[str, ...]
     smallest_margin: float | None
     rows_needed: int | None
+    afterwards: bool = False
+    """Whether reference and nominee were named only now, because something else was asked for."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Finalists that do not do what was asked, with the reason."""
+
+    @property
+    def other(self) -> str:
+        """What the pick is compared with."""
+        return "other finalist that does what is asked" if self.left_out else "other finalist"
 
 
-def reasons(evidence: Evidence, findings: Findings) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Reason:
+    """A sentence with its numbers, and the file of the run folder that they come from."""
+
+    text: str
+    source: str
+
+
+def reasons(evidence: Evidence, findings: Findings) -> tuple[Reason, ...]:
     """Every reason for the pick, the most important first."""
     pick = evidence.entry(findings.verdict.pick)
-    found = [_score(evidence, findings, pick)]
+    found = [Reason(_score(evidence, findings, pick), pick.answers)]
     if pick.family in WITHOUT_MODEL:
-        found.append(f"No language model was needed: {pick.candidate} is a baseline that works without one.")
+        text = f"No language model was needed: {pick.candidate} is a baseline that works without one."
+        found.append(Reason(text, LEADERBOARD))
     found += _standing(evidence, findings)
     if len(evidence.entries) > 1:
-        found += [_runner_up(evidence, findings), _cost(evidence, findings, pick)]
-    found.append(_best_of_families(evidence))
-    return tuple(sentence for sentence in found if sentence)
+        found.append(_runner_up(evidence, findings))
+        found.append(Reason(_cost(evidence, findings, pick), LEADERBOARD))
+    found.append(Reason(_best_of_families(evidence), LEADERBOARD))
+    return tuple(reason for reason in found if reason.text)
 
 
 def points(share: float) -> str:
@@ -91,31 +111,40 @@ def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:
     )
 
 
-def _standing(evidence: Evidence, findings: Findings) -> list[str]:
+def _standing(evidence: Evidence, findings: Findings) -> list[Reason]:
     """Why this status."""
     status = findings.verdict.status
+    few = _too_few(evidence) if status == "too_few_rows" else []
     if len(evidence.entries) == 1:
-        few = _too_few(evidence) if status == "too_few_rows" else []
-        return [*few, "It is the only finalist: there is nothing to compare it with, so nothing is claimed."]
-    if status == "too_few_rows":
-        return [*_too_few(evidence), _named(evidence, findings)]
-    if status == "undecided":
-        return [_named(evidence, findings), _not_shown(findings), _needed(findings), _tied(findings)]
-    if status == "non-inferior":
-        return [_named(evidence, findings), _shown(findings), _tied(findings)]
+        only = "the only finalist that does what is asked" if findings.left_out else "the only finalist"
+        text = f"It is {only}: there is nothing to compare it with, so nothing is claimed."
+        return [*few, Reason(text, LEADERBOARD)]
+    named = Reason(_named(evidence, findings), LEADERBOARD if findings.afterwards else JOURNAL)
+    if few:
+        return [*few, named]
+    return [named, *(Reason(text, ANSWERS) for text in _tested(findings))]
+
+
+def _tested(findings: Findings) -> list[str]:
+    """What the test says of this status."""
+    if findings.verdict.status == "undecided":
+        return [_not_shown(findings), _needed(findings), _tied(findings)]
+    if findings.verdict.status == "non-inferior":
+        return [_shown(findings), _tied(findings)]
     closest, p = max(adjusted(findings.to_pick).items(), key=lambda item: item[1])
     beats = (
-        "It scores higher than every other finalist, each difference tested and adjusted for the others "
+        f"It scores higher than every {findings.other}, each difference tested and adjusted for the others "
         f"(Holm): {p_text(p)} at most ({closest})."
     )
-    return [_named(evidence, findings), beats]
+    return [beats]
 
 
-def _too_few(evidence: Evidence) -> list[str]:
-    return [
+def _too_few(evidence: Evidence) -> list[Reason]:
+    text = (
         f"Too few rows to claim anything: {evidence.labelled_rows} labelled rows in all, and below "
         f"{FEWEST_ROWS} the rule's choice is given without a claim."
-    ]
+    )
+    return [Reason(text, TASK)]
 
 
 def _named(evidence: Evidence, findings: Findings) -> str:
@@ -123,20 +152,26 @@ def _named(evidence: Evidence, findings: Findings) -> str:
     best = f"{reference.finalist.validation_score:.3f}"
     if reference is nominee:
         return (
-            f"Before the test, {nominee.candidate} was named from validation: it scored highest there "
+            f"{_when(findings, nominee.candidate)}: it scored highest there "
             f"({best}), and no cheaper finalist came within {findings.margin:g} points."
         )
     return (
-        f"Before the test, {nominee.candidate} was named from validation: the cheapest finalist "
+        f"{_when(findings, nominee.candidate)}: the cheapest finalist "
         f"({nominee.finalist.validation_score:.3f}) within {findings.margin:g} points of the highest score "
         f"there ({best}, {reference.candidate})."
     )
 
 
+def _when(findings: Findings, nominee: str) -> str:
+    if findings.afterwards:
+        return f"By what is asked now, {nominee} is named from validation"
+    return f"Before the test, {nominee} was named from validation"
+
+
 def _shown(findings: Findings) -> str:
     worst, upper = max(findings.verdict.uppers.items(), key=lambda item: item[1])
     return (
-        f"The test shows it no more than {findings.margin:g} points below any other finalist: the largest "
+        f"The test shows it no more than {findings.margin:g} points below any {findings.other}: the largest "
         f"one-sided 95 % bound of (other − {findings.nominee}) is {points(upper)} points ({worst})."
     )
 
@@ -145,8 +180,8 @@ def _not_shown(findings: Findings) -> str:
     uppers = findings.verdict.uppers
     over = [f"{name} {points(upper)}" for name, upper in uppers.items() if upper >= findings.margin / 100]
     text = (
-        f"The test could not show {findings.nominee} within {findings.margin:g} points of every other "
-        f"finalist. One-sided 95 % bounds of (other − {findings.nominee}) in points: {', '.join(over)}."
+        f"The test could not show {findings.nominee} within {findings.margin:g} points of every "
+        f"{findings.other}. One-sided 95 % bounds of (other − {findings.nominee}) in points: {', '.join(over)}."
     )
     if findings.reference == findings.nominee:
         return text + " It stays the pick because it scored highest on validation."
@@ -171,21 +206,22 @@ def _tied(findings: Findings) -> str:
     if not findings.tied:
         worst = max(adjusted(findings.to_pick).values())
         return (
-            f"On this test {findings.verdict.pick} differs from every other finalist ({p_text(worst)} at "
+            f"On this test {findings.verdict.pick} differs from every {findings.other} ({p_text(worst)} at "
             "most, Holm-adjusted)."
         )
     return f"On this test {findings.verdict.pick} cannot be told from: {', '.join(findings.tied)}."
 
 
-def _runner_up(evidence: Evidence, findings: Findings) -> str:
+def _runner_up(evidence: Evidence, findings: Findings) -> Reason:
     pick = findings.verdict.pick
     other = next(entry for entry in evidence.entries if entry.candidate != pick)
     d = findings.to_pick[other.candidate]
-    return (
+    text = (
         f"The best of the others on test is {other.candidate} with {other.score:.3f}: {pick} minus "
         f"{other.candidate} is {points(-d.value)} points (95 % interval {points(-d.high)} to "
         f"{points(-d.low)}, {p_text(d.p)})."
     )
+    return Reason(text, f"{evidence.entry(pick).answers}, {other.answers}")
 
 
 def _cost(evidence: Evidence, findings: Findings, pick: Entry) -> str:

@@ -73,6 +73,8 @@ class Recommendation:
     rows_needed: int | None
     """Test rows that would show the margin; None when it is shown, or when no number of rows would."""
     next_commands: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    """Of each reason, the file of the run folder that its numbers come from."""
     conditions: tuple[str, ...] = ()
     """What would make another finalist the pick."""
     costs: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +83,8 @@ class Recommendation:
     """Of every other finalist, the requests at which it and the pick have cost the same; None at no number."""
     front: tuple[str, ...] = ()
     """Finalists that no other beats in score, serving work and set-up work at once."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Finalists that do not do what was asked, with the reason."""
     demand: Mapping[str, float] = field(default_factory=dict)
     """Requests and set-ups that costs are counted for."""
     folder: Path = field(default=Path(), compare=False)
@@ -110,10 +114,28 @@ class Recommendation:
             )
         try:
             # Fields with a default came later: an older file has none of them.
-            later = ("conditions", "costs", "break_even_requests", "front", "demand", "folder")
+            later = (
+                "sources",
+                "conditions",
+                "costs",
+                "break_even_requests",
+                "front",
+                "left_out",
+                "demand",
+                "folder",
+            )
             names = [one.name for one in fields(cls) if one.name in data or one.name not in later]
             values = {name: data[name] for name in names}
-            for name in ("ci", "reasons", "tied_with", "warnings", "next_commands", "conditions", "front"):
+            for name in (
+                "ci",
+                "reasons",
+                "tied_with",
+                "warnings",
+                "next_commands",
+                "sources",
+                "conditions",
+                "front",
+            ):
                 if name in values:
                     values[name] = tuple(values[name])
             values["difference"] = Compared.from_json(data["difference"]) if data["difference"] else None

@@ -70,7 +70,7 @@ class Wishes:
             setups = f"{self.updates:g} set-up{'' if self.updates == 1 else 's'}"
             yield f"{self.requests:,.6g} requests and {setups} a month"
         if self.max_ms is not None:
-            yield f"at most {self.max_ms:g} ms a request"
+            yield f"at most {self.max_ms:g} ms a request, in the mean of the test's batches"
         if self.max_memory_mb is not None:
             yield f"at most {self.max_memory_mb:,.6g} MB"
         if self.real_time:

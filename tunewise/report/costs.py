@@ -53,7 +53,11 @@ def _row(told: Recommendation, name: str, cost: Cost) -> CostRow:
     elif cost.even_at is not None:
         even = count(float(f"{cost.even_at:.2g}"))
     else:
-        even = always(_works(cost), _works(told.costs[told.pick])) if told.pick in told.costs else NOTHING
+        even = (
+            always(_works(cost), _works(told.costs[told.pick]), told.updates or 0.0)
+            if told.pick in told.costs
+            else NOTHING
+        )
     cells = (
         count(cost.labels),
         operations(cost.setup_work),

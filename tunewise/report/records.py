@@ -91,6 +91,7 @@ class Recommendation:
     smallest_margin_shown: float | None
     rows_needed: int | None
     next_commands: tuple[str, ...]
+    sources: tuple[str, ...]
     conditions: tuple[str, ...]
     costs: Mapping[str, Cost]
     """By candidate; empty in older runs."""
@@ -293,6 +294,7 @@ def _recommendation(folder: Path) -> Recommendation | None:
         smallest_margin_shown=fields.number("smallest_margin_shown"),
         rows_needed=fields.count("rows_needed"),
         next_commands=fields.texts("next_commands"),
+        sources=fields.texts("sources"),
         conditions=fields.texts("conditions"),
         costs={name: _cost(fields, name) for name in fields.section("costs").values},
         front=fields.texts("front"),

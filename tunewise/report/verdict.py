@@ -46,6 +46,8 @@ class Verdict:
     facts: tuple[Fact, ...]
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    """Of each reason, the file that it comes from; empty in older runs."""
     conditions: tuple[str, ...] = ()
     """What would make another finalist the pick."""
 
@@ -72,6 +74,7 @@ def verdict(run: Run) -> Verdict:
         facts=_facts(run, told),
         reasons=told.reasons,
         warnings=told.warnings,
+        sources=told.sources if len(told.sources) == len(told.reasons) else (),
         conditions=told.conditions,
     )
 

@@ -1,8 +1,8 @@
 """Learning curves: what a method's score becomes with more labels, and what that is worth beside another method.
 
 A score rises towards a limit by a power of the number of labels (Hestness et al. 2017; Mahmood et al. 2022). A fit
-to few points extrapolates badly and its own band is too narrow, so the band is widened by the error that the fit
-makes on the last point when that is left out.
+to few points extrapolates badly and its own band is too narrow. So the band holds what an exponential foresees,
+where that fits better, and is widened by the error that the fit makes on the last point when that is left out.
 
 >>> curve = Curve((8, 16, 32, 64, 128), scores)          # scores: [sizes, draws]
 >>> expected = curve.expected(256)
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,6 +28,10 @@ LEAST_SIZES, LEAST_DRAWS = 5, 3
 CURVE_RESAMPLES = 1000
 _POWERS = np.concatenate([np.linspace(0.05, 1.0, 39), np.linspace(1.05, 2.0, 20)])
 """Exponents that are tried; for each of them the fit is a line."""
+_SPANS = np.geomspace(0.05, 3.0, 40)
+"""Scales of an exponential that are tried, as shares of the largest size."""
+Form = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""What falls from 1 or more towards 0 as labels grow."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,7 @@ class Curve:
         self, n: float, *, resamples: int = CURVE_RESAMPLES, seed: int = 0, confidence: float = CONFIDENCE
     ) -> Expected:
         """The score at `n` labels, with a band; an extrapolation where `n` lies beyond the last size."""
-        laws = fit(self.sizes, self._drawn(resamples, seed))
-        found = np.array([law(n) for law in laws])
+        found = _foreseen(self.sizes, self.resampled(resamples, seed), n)
         low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
         value = self.law(n)
         miss = self.reach(n)
@@ -98,9 +101,10 @@ class Curve:
         """By how much a band is widened at `n` labels.
 
         What the fit to the others missed the last point by, the fit to all may miss the next one by: once for each
-        doubling, as the last point was one beyond the others; nothing within the sizes.
+        step as long, in the logarithm, as that to the last point; nothing within the sizes.
         """
-        return self.miss * max(0.0, math.log2(n / self.sizes[-1]))
+        step = math.log(self.sizes[-1] / self.sizes[-2])
+        return self.miss * max(0.0, math.log(n / self.sizes[-1])) / step
 
     @cached_property
     def miss(self) -> float:
@@ -110,13 +114,15 @@ class Curve:
 
     def foretells_its_end(self, *, resamples: int = CURVE_RESAMPLES, seed: int = 0) -> bool:
         """Whether the fit to all sizes but the last has the last inside its band."""
-        laws = fit(self.sizes[:-1], self._drawn(resamples, seed)[:, :-1])
-        found = np.array([law(self.sizes[-1]) for law in laws])
+        found = _foreseen(self.sizes[:-1], self.resampled(resamples, seed)[:, :-1], self.sizes[-1])
         low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         return bool(low <= self.means[-1] <= high)
 
-    def _drawn(self, resamples: int, seed: int) -> Floats:
-        """Mean scores [resamples, sizes] with draws, and rows where they are known, drawn again."""
+    def resampled(self, resamples: int, seed: int, method: int = 0) -> Floats:
+        """Mean scores [resamples, sizes] with draws, and rows where they are known, drawn again.
+
+        The same seed chooses the same draws for every method; each `method` has its own luck with the rows.
+        """
         rng = np.random.default_rng(seed)
         draws = self.scores.shape[1]
         # Subsets of one draw are nested, so a draw is drawn whole.
@@ -124,22 +130,57 @@ class Curve:
         found: Floats = self.scores[:, chosen].mean(axis=2).T
         if self.rows is not None:
             # All sizes are scored on the same rows: what is lucky for one is lucky for the others.
-            luck = rng.standard_normal((resamples, 1))
+            luck = np.random.default_rng([seed, method]).standard_normal((resamples, 1))
             means = np.clip(found, 0.0, 1.0)
             found = found + luck * np.sqrt(means * (1 - means) / self.rows)
         return found
 
 
 def fit(sizes: Sequence[int], means: Floats) -> list[PowerLaw]:
-    """The power law of least squares through each row of `means` [curves, sizes], rising and below 1 at its limit.
+    """The power law of least squares through each row of `means` [curves, sizes], rising to 1 at most."""
+    found, _ = _fitted(sizes, means, _powers())
+    return [PowerLaw(limit, gap, float(_POWERS[form])) for limit, gap, form in found]
 
-    For each exponent the fit is a line through n^(-power); limits above 1 are put at 1 and fitted again.
+
+def _foreseen(sizes: Sequence[int], means: Floats, n: float) -> Floats:
+    """Scores at `n` of the curves through each row of `means`, whichever form fits it better.
+
+    A power law never stops rising. Scores that level off early follow an exponential, 1 - e^(-n/scale), more
+    closely, and then that is what goes on.
+    """
+    powers, levels = _powers(), [_level(share * sizes[-1]) for share in _SPANS]
+    (power, power_error), (level, level_error) = (_fitted(sizes, means, forms) for forms in (powers, levels))
+    at = np.array([n])
+    by_power = np.array([limit - gap * powers[form](at)[0] for limit, gap, form in power])
+    by_level = np.array([limit - gap * levels[form](at)[0] for limit, gap, form in level])
+    found: Floats = np.where(level_error < power_error, by_level, by_power)
+    return found
+
+
+def _powers() -> list[Form]:
+    return [_power(power) for power in _POWERS]
+
+
+def _power(power: float) -> Form:
+    return lambda n: n**-power
+
+
+def _level(span: float) -> Form:
+    return lambda n: np.exp(-n / span)
+
+
+def _fitted(
+    sizes: Sequence[int], means: Floats, forms: Sequence[Form]
+) -> tuple[list[tuple[float, float, int]], Floats]:
+    """For each row of `means` the limit, gap and number of the form of least squares, and its error.
+
+    For each form the fit is a line; limits above 1 are put at 1 and fitted again.
     """
     n = np.asarray(sizes, dtype=np.float64)
     best_error = np.full(len(means), math.inf)
     best = np.zeros((len(means), 3))
-    for power in _POWERS:
-        x = n**-power
+    for number, form in enumerate(forms):
+        x = form(n)
         spread = x - x.mean()
         gap = -((means - means.mean(axis=1, keepdims=True)) @ spread) / (spread @ spread)
         gap = np.maximum(gap, 0.0)
@@ -150,8 +191,8 @@ def fit(sizes: Sequence[int], means: Floats) -> list[PowerLaw]:
         error = ((limit[:, None] - gap[:, None] * x - means) ** 2).sum(axis=1)
         better = error < best_error
         best_error = np.where(better, error, best_error)
-        best[better] = np.stack([limit, gap, np.full_like(limit, power)], axis=1)[better]
-    return [PowerLaw(float(limit), float(gap), float(power)) for limit, gap, power in best]
+        best[better] = np.stack([limit, gap, np.full_like(limit, number)], axis=1)[better]
+    return [(float(limit), float(gap), int(number)) for limit, gap, number in best], best_error
 
 
 def overtaken_at(leader: PowerLaw, follower: PowerLaw, first: float, last: float) -> float | None:
@@ -181,9 +222,16 @@ def data_advantage_interval(
 ) -> tuple[float, float] | None:
     """The bootstrap interval of `data_advantage`; None where too few resamples share a score.
 
-    Draws, and the rows of the test, are the same for both methods, so they are drawn together.
+    Draws of the labels are the same for both, so they are drawn together. Their luck with the rows of the test is
+    drawn apart, although the rows are the same: how much of it they share is not known here, so the interval is on
+    the safe side. Raises DataError where they have not the same number of draws.
     """
-    pairs = zip(a._drawn(resamples, seed), b._drawn(resamples, seed), strict=True)
+    if a.scores.shape[1] != b.scores.shape[1]:
+        raise DataError(
+            f"data advantage: found {a.scores.shape[1]} and {b.scores.shape[1]} draws; "
+            "expected the same draws of both."
+        )
+    pairs = zip(a.resampled(resamples, seed), b.resampled(resamples, seed, method=1), strict=True)
     found = [_advantage(_risen(a.sizes, one), _risen(b.sizes, other)) for one, other in pairs]
     known = [value for value in found if value is not None]
     if len(known) < 0.9 * resamples:

@@ -30,7 +30,7 @@ BASELINE, PROMPT, SOFT, TUNED, HYBRID = (
 SMALL_MODEL = 1e9
 """Parameters below which prompts alone do badly."""
 ALIKE = 3.0
-"""Past studies count where they had at most so many times as many training rows, or as few."""
+"""Past studies count where they had at most so many times as many training rows and labels, or as few."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,9 @@ class Past:
             situation.model,
             situation.metric,
         )
-        ratio = max(self.rows, 1) / max(situation.rows, 1)
-        return same and len(self.scores) > 1 and 1 / ALIKE <= ratio <= ALIKE
+        sizes = ((self.rows, situation.rows), (self.labels, situation.labels))
+        near = all(1 / ALIKE <= max(one, 1) / max(other, 1) <= ALIKE for one, other in sizes)
+        return same and near and len(self.scores) > 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads back."""
@@ -194,8 +195,8 @@ def situation_of(ground: Ground) -> Situation:
 def advise(situation: Situation, families: Sequence[str], past: Sequence[Past]) -> Advice:
     """Which of `families` to expect most from.
 
-    Past studies on tasks like this one outweigh the priors: each counts one point for the family that scored
-    highest, and no prior more than two.
+    Each past study on a task like this one counts one point for the family that scored highest, as much as a weak
+    prior: a few of them outweigh what the literature says.
     """
     found = [prior for prior in PRIORS if prior.holds(situation)]
     weights: dict[str, float] = dict.fromkeys(FAMILIES, 0.0)

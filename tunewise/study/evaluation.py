@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,9 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
     start = time.perf_counter()
     predictions = predictor.predict(dataset.inputs)
     seconds = time.perf_counter() - start
+    if not any(prediction.milliseconds for prediction in predictions):  # by no model, which would have timed them
+        each = 1000 * seconds / len(predictions)
+        predictions = [replace(prediction, milliseconds=each) for prediction in predictions]
     metric = metrics.get(predictor.spec.metric)
     score = metric.score([prediction.output for prediction in predictions], dataset.targets)
     loss = _log_loss(predictor, predictions, dataset)

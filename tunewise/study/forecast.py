@@ -17,6 +17,7 @@ from typing import Any
 
 from tunewise.adapted import BATCH_ROWS, AdaptedModel
 from tunewise.cost import ModelShape, operations
+from tunewise.engine.generating import MOST_ROWS
 from tunewise.engine.memory import BATCH_TOKENS, LIBRARIES, PASS_TOKENS, Footprint
 from tunewise.engine.scoring import LabelTrie, close_labels
 from tunewise.engine.tree import common_prefix
@@ -148,6 +149,21 @@ class Forecaster:
         tokens = self.tokens.prefix + batch_size * (self.tokens.suffix + self.tokens.answer)
         learned = {"train-full": parameters, "train-lora": round(0.04 * parameters)}.get(kind, 0)
         return footprint.training(kind.removeprefix("train-"), learned, min(tokens, PASS_TOKENS)) / 1e6
+
+    def serving_mb(self, parameters: int, bytes_each: int, learned: int) -> float:
+        """Resident memory of answering: libraries, weights, what was learned beside them, a pass, keys and values.
+
+        Args:
+            parameters: of the base model.
+            bytes_each: of a value.
+            learned: values that stand beside those of the base model.
+        """
+        footprint = Footprint(self.shape, bytes_each, parameters)
+        written = 0.0
+        if self.text_tokens is not None:
+            own = self.tokens.suffix + self.text_tokens
+            written = footprint.cache(self.tokens.prefix + MOST_ROWS * own)
+        return (footprint.scoring(BATCH_TOKENS) + learned * bytes_each + written) / 1e6
 
     def _prefix(self, demonstrations: int) -> float:
         return self.tokens.prefix + demonstrations * self.tokens.turn

@@ -303,7 +303,8 @@ class Worker:
         if not isinstance(fitted, AdaptedModel):
             return round(self.forecaster.memory_mb(None, 1, 0, 0), 1)
         footprint = loaded(fitted.base).footprint
-        return round(self.forecaster.memory_mb("score", 1, footprint.parameters, footprint.itemsize), 1)
+        learned = trainable_parameters(fitted)
+        return round(self.forecaster.serving_mb(footprint.parameters, footprint.itemsize, learned), 1)
 
     def _report(self, attempt: Attempt, checked: Checked, epoch: float | None) -> None:
         self._write(
