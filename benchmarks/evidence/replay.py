@@ -1,0 +1,358 @@
+"""Any policy, judged in seconds on outcomes that were measured once: the grid, raced again from its files.
+
+A race asks for trials and gets what the grid kept of them, so a policy spends counted work and picks as it would
+have done. Its pick is scored on rows that no study saw, beside the pick of the full run (every listed setting to
+its last step, by the same rule) and beside fixed habits.
+
+    python benchmarks/evidence/replay.py                  # at several budgets, as shares of the full run's work
+    python benchmarks/evidence/replay.py --share 0.33 --cells
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cells
+import numpy as np
+from cells import Cell, Outcomes
+
+from tunewise import metrics
+from tunewise.cost import USUAL, ModelShape, Works
+from tunewise.methods import get, registered
+from tunewise.methods.base import Verdict
+from tunewise.rule import Finalist, judge, nominate
+from tunewise.statistics import paired_difference
+from tunewise.study.evaluation import preference
+from tunewise.study.forecast import Forecaster, TokenStatistics
+from tunewise.study.policy import Allowance, Outcome, Proposal, Race
+from tunewise.task import Choices, TaskSpec, Text
+
+SHARES = (0.15, 0.25, 1 / 3, 0.5, 1.0)
+"""Budgets, as shares of the work of the full run."""
+HABITS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "always LoRA": lambda line: line["method"] == "lora",
+    "always few-shot": lambda line: line["method"] == "few-shot",
+    "always full": lambda line: line["method"] == "full",
+}
+"""Fixed habits: the first setting of a method, and no question asked."""
+BYTES = 2
+"""Of a learned value that is saved."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cell with its outcomes, and what a race over it needs."""
+
+    cell: Cell
+    facts: Mapping[str, Any]
+    lines: Sequence[Mapping[str, Any]]
+    """First seeds alone."""
+    all_lines: Sequence[Mapping[str, Any]]
+    """Failed ones too."""
+    spec: TaskSpec
+    forecaster: Forecaster
+    methods: Sequence[Any]
+    """In the order in which a study takes them."""
+
+    @classmethod
+    def of(cls, cell: Cell, outcomes: Outcomes) -> Case:
+        """From what is kept of a cell."""
+        facts = outcomes.facts
+        labels = tuple(facts["labels"])
+        answer = Choices(labels, labels) if labels else Text(facts["text_tokens"])
+        rows = facts["rows"]
+        forecaster = Forecaster(
+            shape=ModelShape(**facts["shape"]),
+            tokens=TokenStatistics(**facts["tokens"]),
+            rates=facts["rates"],
+            n_train=rows["train"],
+            n_validation=rows["validation"],
+            n_test=rows["test"],
+            text_tokens=facts["text_tokens"],
+        )
+        kind = "classification" if labels else "generation"
+        spec = TaskSpec(kind, ("text",), answer, "", facts["metric"])
+        lines = [line for line in outcomes.trials if line["seed"] == 0 and "failed" not in line]
+        named = {line["method"] for line in outcomes.trials}
+        methods = [method for name, method in registered().items() if name in named]
+        return cls(cell, facts, lines, outcomes.trials, spec, forecaster, methods)
+
+    def work(self, counted: Mapping[str, float]) -> float:
+        """Operations by kind as work at the rates of the machine that the grid was filled on."""
+        return math.fsum(self.forecaster.weigh(kind, count) for kind, count in counted.items())
+
+    def overhead(self, method: str) -> float:
+        """Work of what a trial takes beside its operations."""
+        return self.forecaster.weigh("overhead", self.forecaster.overhead(get(method).work))
+
+    def listed(self) -> list[Mapping[str, Any]]:
+        """The settings that a study lists."""
+        rows = self.facts["rows"]["train"]
+        spaces = {method.name: method.search_space(self.spec, None, rows) for method in self.methods}
+        return [
+            line
+            for line in self.lines
+            if all(line["parameters"][name] in values for name, values in spaces[line["method"]].items())
+        ]
+
+    @property
+    def full_work(self) -> float:
+        """Of every listed setting to its last step."""
+        return math.fsum(self.work(line["work"]) + self.overhead(line["method"]) for line in self.listed())
+
+    def score(self, line: Mapping[str, Any], half: int | None = None) -> float:
+        """On the rows that no study saw, or on one half of them."""
+        rows = slice(None) if half is None else slice(half, None, 2)
+        outputs, targets = (
+            self._texts(each)[rows] for each in (line["evaluation"], self.facts["targets"]["evaluation"])
+        )
+        return float(metrics.get(self.spec.metric).score(outputs, targets))
+
+    def choose(self, finalists: Mapping[str, Mapping[str, Any]], margin: float) -> tuple[Mapping[str, Any], str]:
+        """What the picking rule says of the best line of each method, and its status."""
+        named = [
+            Finalist(name, line["value"], self._cost(line), BYTES * line["trainable_parameters"] / 1e6)
+            for name, line in finalists.items()
+        ]
+        reference, nominee = nominate(named, margin)
+        metric, targets = metrics.get(self.spec.metric), self._texts(self.facts["targets"]["test"])
+        own = self._texts(finalists[nominee.candidate]["test"])
+        differences = {
+            name: paired_difference(metric, self._texts(line["test"]), own, targets)
+            for name, line in finalists.items()
+            if name != nominee.candidate
+        }
+        labelled = sum(self.facts["rows"][name] for name in ("train", "validation", "test"))
+        verdict = judge(reference.candidate, nominee.candidate, differences, margin, labelled)
+        return finalists[verdict.pick], verdict.status
+
+    def _cost(self, line: Mapping[str, Any]) -> float:
+        shots, forecaster = line["shots"], self.forecaster
+        request = (
+            forecaster.prediction(101, shots) - forecaster.prediction(1, shots) if line["asks_a_model"] else 0.0
+        )
+        return USUAL.cost(Works(self.work(line["work"]), request / 100))
+
+    def _texts(self, letters: str | Sequence[str]) -> list[str]:
+        return cells.decoded(letters, self.facts["labels"])
+
+
+@dataclass
+class Replayed:
+    """A runner that answers from the grid."""
+
+    case: Case
+    ended: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Lines of trials that finished."""
+    cut: int = 0
+    """Trials that ended before the grid's did: their answers on unseen rows are those of the whole trial."""
+
+    def run(self, proposal: Proposal) -> Outcome:
+        """What became of the trial, up to where it is asked for."""
+        line = self._line(proposal)
+        if line is None:  # it failed when the grid was filled
+            return Outcome(proposal.trial, "failed")
+        overhead = self.case.overhead(proposal.method.name)
+        pause_at, end_at = (
+            self._step(proposal, proposal.until),
+            self._step(proposal, proposal.parameters.get("epochs")),
+        )
+        limit = math.inf if proposal.work_limit is None else proposal.work_limit
+        best: Verdict | None = None
+        for check in line["checks"]:
+            verdict = Verdict(check["value"], False, check["log_loss"])
+            best = verdict if verdict.better_than(best) else best
+            work = self.case.work(check["work"]) + overhead
+            assert best is not None
+            if check["step"] >= pause_at:
+                return Outcome(proposal.trial, "paused", best.value, best.log_loss, work)
+            if (work > limit or check["step"] >= end_at) and check is not line["checks"][-1]:
+                self.cut += 1
+                self.ended[proposal.trial] = {
+                    **line,
+                    "value": best.value,
+                    "log_loss": best.log_loss,
+                    "work": check["work"],
+                }
+                return Outcome(proposal.trial, "finished", best.value, best.log_loss, work)
+        self.ended[proposal.trial] = line
+        return Outcome(
+            proposal.trial, "finished", line["value"], line["log_loss"], self.case.work(line["work"]) + overhead
+        )
+
+    def _step(self, proposal: Proposal, passes: int | None) -> float:
+        """The step after so many passes over the training rows."""
+        size = proposal.parameters.get("batch_size", 16)
+        return math.inf if passes is None else passes * -(-self.case.facts["rows"]["train"] // size)
+
+    def _line(self, proposal: Proposal) -> Mapping[str, Any] | None:
+        """The trial of the grid; one of fewer passes is its beginning, as rates warm up and then stay."""
+        wanted = {name: value for name, value in proposal.parameters.items() if name != "epochs"}
+        known = [line for line in self.case.all_lines if self._is(line, proposal, wanted)]
+        if not known:
+            raise SystemExit(f"the grid holds no {proposal.method.name} with {wanted}; fill it with grid.py.")
+        return next((line for line in self.case.lines if self._is(line, proposal, wanted)), None)
+
+    def _is(self, line: Mapping[str, Any], proposal: Proposal, wanted: Mapping[str, Any]) -> bool:
+        own = {name: value for name, value in line["parameters"].items() if name != "epochs"}
+        return line["method"] == proposal.method.name and own == wanted
+
+    def prune(self, trial: str, reason: str) -> None:
+        """Nothing is kept of it."""
+
+    def give_up(self, method: str) -> None:
+        """Nothing was put aside for it."""
+
+    def say(self, text: str) -> None:
+        """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a policy did on a case."""
+
+    case: Case
+    pick: Mapping[str, Any]
+    status: str
+    work: float
+    """As a share of the full run's."""
+    excess: float
+    """Score of the full run's pick minus that of this one, on rows that no study saw."""
+    cut: int
+    """See `Replayed`."""
+
+
+def best_of_each(lines: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The best line of each method by validation."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for line in lines:
+        before = found.get(line["method"])
+        if before is None or _preferred(line) > _preferred(before):
+            found[line["method"]] = line
+    return found
+
+
+def full_run(case: Case) -> Mapping[str, Any]:
+    """The pick of every listed setting to its last step, at margin 0."""
+    return case.choose(best_of_each(case.listed()), 0.0)[0]
+
+
+def raced(case: Case, share: float, margin: float = 0.0) -> Judged:
+    """The policy of a study, at a share of the full run's work."""
+    runner = Replayed(case)
+    whole = case.full_work
+    race = Race(case.spec, None, case.methods, case.forecaster, Allowance(share * whole, None), runner)
+    race.go()
+    pick, status = case.choose(best_of_each(list(runner.ended.values())), margin)
+    return Judged(
+        case, pick, status, race.spent / whole, case.score(full_run(case)) - case.score(pick), runner.cut
+    )
+
+
+def habit(case: Case, name: str) -> float:
+    """Excess regret of a fixed habit."""
+    line = next(line for line in case.lines if HABITS[name](line))
+    return case.score(full_run(case)) - case.score(line)
+
+
+def oracle_regret(case: Case, pick: Mapping[str, Any]) -> float:
+    """How far a pick lies below the best candidate, which one half of the rows names and the other scores."""
+    found = []
+    for half in (0, 1):
+        best = max(case.lines, key=lambda line: case.score(line, half))
+        found.append(case.score(best, 1 - half) - case.score(pick, 1 - half))
+    return statistics.fmean(found)
+
+
+def cases() -> Iterator[Case]:
+    """Every cell that is full, cross-validated ones left out: a race over folds is none over a split."""
+    for cell in cells.grid():
+        outcomes = cells.read(cell)
+        if outcomes.trials and cell.fold is None and _full(outcomes):
+            yield Case.of(cell, outcomes)
+
+
+def _full(outcomes: Outcomes) -> bool:
+    """The second seeds come last."""
+    tuned = {line["method"] for line in outcomes.trials if "learning_rate" in line["parameters"]}
+    again = {line["method"] for line in outcomes.trials if line["seed"]}
+    return bool(tuned) and tuned == again
+
+
+def over_tasks(values: Mapping[str, Sequence[float]]) -> tuple[float, float, float]:
+    """The mean over tasks of their means, and its bootstrap interval over tasks."""
+    means = np.array([statistics.fmean(found) for found in values.values()])
+    drawn = np.random.default_rng(0).choice(means, size=(10_000, len(means))).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(means.mean()), float(low), float(high)
+
+
+def by_task(judged: Sequence[tuple[Case, float]]) -> dict[str, list[float]]:
+    """Values by task."""
+    found: dict[str, list[float]] = {}
+    for case, value in judged:
+        found.setdefault(case.cell.task, []).append(value)
+    return found
+
+
+def _preferred(line: Mapping[str, Any]) -> tuple[float, float]:
+    return preference(line["value"], line["log_loss"])
+
+
+def _points(values: tuple[float, float, float]) -> str:
+    mean, low, high = (100 * value for value in values)
+    return f"{mean:5.1f} ({low:.1f} to {high:.1f})"
+
+
+def report(found: Sequence[Case], shares: Sequence[float], *, each: bool) -> None:
+    """Print what the policy and the habits lose against the full run."""
+    print(
+        f"{len(found)} cells; points lost against the full run's pick on rows that no study saw, mean over tasks"
+    )
+    for share in shares:
+        judged = [raced(case, share) for case in found]
+        lost = over_tasks(by_task([(one.case, one.excess) for one in judged]))
+        sizes = itertools.groupby(
+            sorted(judged, key=lambda one: (one.case.cell.task, one.case.cell.rows)),
+            key=lambda one: (one.case.cell.task, one.case.cell.rows),
+        )
+        worst = max((statistics.fmean(one.excess for one in some), key) for key, some in sizes)
+        spent = max(one.work for one in judged)
+        print(
+            f"  race at {share:4.0%} of its work: {_points(lost)}; worst {100 * worst[0]:.1f} "
+            f"({worst[1][0]}, {worst[1][1]} rows); most work {spent:.0%}; "
+            f"{sum(one.cut for one in judged)} trials cut short"
+        )
+        if each:
+            for one in judged:
+                print(
+                    f"      {one.case.cell.name:22} {one.pick['method']:17} {one.status:12} "
+                    f"{100 * one.excess:6.1f}  work {one.work:.0%}"
+                )
+    for name in HABITS:
+        print(f"  {name:23} {_points(over_tasks(by_task([(case, habit(case, name)) for case in found])))}")
+    for name, pick in (("full run", full_run), ("race at a third", lambda case: raced(case, 1 / 3).pick)):
+        lost = over_tasks(by_task([(case, oracle_regret(case, pick(case))) for case in found]))
+        print(f"  {name} below the oracle: {_points(lost)}")
+
+
+def main() -> None:
+    """Read the flags and replay."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--share", type=float, nargs="+", default=SHARES, help="budgets as shares of the full run")
+    parser.add_argument("--cells", action="store_true", help="one line a cell")
+    flags = parser.parse_args()
+    found = list(cases())
+    if not found:
+        raise SystemExit("the grid holds no full cell yet; fill it with grid.py.")
+    report(found, flags.share, each=flags.cells)
+
+
+if __name__ == "__main__":
+    main()
