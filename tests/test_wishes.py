@@ -57,6 +57,12 @@ def test_few_requests_favour_what_costs_little_to_make(run: Path) -> None:
     assert any("Cost of 1,000 requests with one set-up" in reason for reason in few.reasons)
 
 
+def test_large_numbers_are_spelt_out(run: Path) -> None:
+    found = recommend(run, wishes=Wishes(requests=1e6))
+    assert "1,000,000 requests and 1 set-up a month" in found.warnings[0]
+    assert any("Cost of 1,000,000 requests" in reason for reason in found.reasons)
+
+
 def test_many_updates_favour_it_too(run: Path) -> None:
     found = recommend(run, wishes=Wishes(updates=30))
     assert found.pick == "few-shot"

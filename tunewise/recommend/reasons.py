@@ -232,7 +232,7 @@ def _cost(evidence: Evidence, findings: Findings, pick: Entry) -> str:
     setups = "one set-up" if demand.updates == 1 else f"{demand.updates:g} set-ups"
     said = [ratio_text(evidence.entry(name).finalist.cost_work, pick.finalist.cost_work, name) for name in others]
     return (
-        f"Cost of {demand.requests:,.6g} requests with {setups}, in counted work: against {pick.candidate}, "
+        f"Cost of {demand.requests:,.12g} requests with {setups}, in counted work: against {pick.candidate}, "
         f"{'; '.join(said)}."
     )
 

@@ -61,17 +61,17 @@ class Wishes:
             if figure is None:
                 return f"this run did not record how many {unit} it {text}"
             if figure > most:
-                return f"it {text} {figure:,.1f} {unit}, more than {most:,.6g}"
+                return f"it {text} {figure:,.1f} {unit}, more than {most:,.12g}"
         return None
 
     def words(self) -> Iterator[str]:
         """Everything that differs from what a run goes by."""
         if self.demand != USUAL:
             setups = f"{self.updates:g} set-up{'' if self.updates == 1 else 's'}"
-            yield f"{self.requests:,.6g} requests and {setups} a month"
+            yield f"{self.requests:,.12g} requests and {setups} a month"
         if self.max_ms is not None:
             yield f"at most {self.max_ms:g} ms a request, in the mean of the test's batches"
         if self.max_memory_mb is not None:
-            yield f"at most {self.max_memory_mb:,.6g} MB"
+            yield f"at most {self.max_memory_mb:,.12g} MB"
         if self.real_time:
             yield "an instruction that can change with each request"
