@@ -34,9 +34,9 @@ WORKLOADS: dict[str, dict[str, Any]] = {
     "unshared": {"method": "lora", "task": "trec-plain", "learning_rate": 5e-4},
     "full": {"method": "full", "task": "trec", "learning_rate": 1e-4, "peer_repeats": 3},
     "soft-prompt": {"method": "soft-prompt", "task": "trec", "learning_rate": 2e-2, "peer_repeats": 3},
-    "nlupp": {"method": "lora", "task": "nlupp", "learning_rate": 5e-4, "peer_repeats": 3},
+    "nlupp": {"method": "lora", "task": "nlupp", "learning_rate": 5e-4, "peer_repeats": 3, "probe_steps": 3},
 }
-"""`peer_repeats`: fewer rounds for peers that take many minutes each."""
+"""`peer_repeats`: fewer rounds for peers that take minutes each; `probe_steps`: fewer where a step takes long."""
 PROBE_STEPS = 8
 """Steps that each setting of a peer is tried for."""
 PLAIN = "{{ text }}"
@@ -207,6 +207,7 @@ def compare(name: str, flags: argparse.Namespace) -> None:
         length = f"{facts['tokens_per_row']:.0f} tokens each, {facts['shared_tokens']} shared by all"
         print(f"   {facts['rows']} rows, {length}, answers of {facts['answer_tokens_per_row']:.1f}")
         precisions = trainers.precisions(method, facts["dtype"])
+        steps = workload.get("probe_steps", PROBE_STEPS)
         kept = bench.kept_settings(flags)
         if kept:
             others = [
@@ -216,7 +217,7 @@ def compare(name: str, flags: argparse.Namespace) -> None:
         elif flags.quick or flags.untried:
             others = peers(method, precisions[0], trainers.LAYOUTS[0])
         else:
-            others = at_their_best(bench, method, precisions, {**made.job, "steps": PROBE_STEPS})
+            others = at_their_best(bench, method, precisions, {**made.job, "steps": steps})
         slow = workload.get("peer_repeats")
         note = f"{slow} rounds, as it is slow" if slow and slow < repeats else ""
         others = [replace(side, repeats=slow, note=note) for side in others]

@@ -15,14 +15,13 @@ from functools import cache
 
 import bars
 import numpy as np
+import rows
 from bars import Bar
 from numpy.typing import NDArray
 
 from tunewise.statistics.curves import Curve, fit
 
 SIZES, DRAWS, ROWS = (8, 16, 32, 64, 128), 3, 300
-ROW_SPREAD = 1.5
-"""Of how easy rows are, in log-odds."""
 SPREAD = 0.06
 """Standard deviation between draws of the smallest size; it falls with the root of the labels."""
 LEAST = 0.90
@@ -39,23 +38,21 @@ def drawn(rng: np.random.Generator, truth: Callable[[float], float]) -> Curve:
 
     Rows are easy or hard for every model alike, so the luck of the test is shared between sizes and draws in part.
     """
-    ease = ROW_SPREAD * rng.standard_normal(ROWS)
+    ease = rows.ease(rng, ROWS)
     scores = np.empty((len(SIZES), DRAWS))
     for place, size in enumerate(SIZES):
         for draw in range(DRAWS):
             accuracy = truth(size) + SPREAD * math.sqrt(SIZES[0] / size) * rng.standard_normal()
             odds = _odds(min(max(accuracy, 0.02), 0.98))
-            scores[place, draw] = (rng.random(ROWS) < 1 / (1 + np.exp(-odds - ease))).mean()
+            scores[place, draw] = (rng.random(ROWS) < rows.chance(odds + ease)).mean()
     return Curve(SIZES, scores, rows=ROWS)
 
 
 @cache
 def _odds_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Accuracies over rows of all kinds, and the log-odds of a row of middling ease that give them."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     odds = np.linspace(-9, 9, 721)
-    chances = 1 / (1 + np.exp(-odds[:, None] - ROW_SPREAD * nodes))
-    return chances @ weights / weights.sum(), odds
+    return rows.accuracies(odds), odds
 
 
 def _odds(accuracy: float) -> float:

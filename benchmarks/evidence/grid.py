@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import random
 import sys
 import time
@@ -31,7 +32,6 @@ from tunewise.reading.clean import without_leaks
 from tunewise.reading.similar import likeness
 from tunewise.settings import Budget
 from tunewise.study.contest import Ground, prepare
-from tunewise.study.evaluation import preference
 from tunewise.study.files import trainable_parameters
 from tunewise.study.rates import checked_rates
 from tunewise.study.stored import Request
@@ -40,8 +40,8 @@ from tunewise.task import Choices, Dataset, Example, Task
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import workloads
+from harness import DEFAULT_MODEL
 
-MODEL = "smollm2-135m"
 EVALUATION = 1_000
 EVALUATIONS = {"english-spanish": 300}
 """Rows never given to a study, where they are fewer than `EVALUATION`."""
@@ -90,7 +90,7 @@ def _ten(task: str) -> Task:
     for part in ("train", "test"):
         with workloads.data_file(folder, f"{task}-{part}.csv").open(encoding="utf-8", newline="") as file:
             rows += [{"text": row["text"], "label": row[column]} for row in csv.DictReader(file)]
-    names = sorted({row["label"] for row in rows} - {"oos", *workloads.OUT_OF_SCOPE})[:10]
+    names = sorted({row["label"] for row in rows} - set(workloads.OUT_OF_SCOPE))[:10]
     return Task.read(
         [row for row in rows if row["label"] in names],
         input="text",
@@ -153,8 +153,6 @@ def _folded(task: Task, fold: int) -> Task:
 
 def planned(ground: Ground) -> Iterator[Planned]:
     """Every method with every setting, one seed; hybrids last, as they start from the best prompt."""
-    import itertools
-
     order = sorted(ground.methods, key=lambda method: (FAMILIES.index(method.family), method.order))
     for method in order:
         space = dict(method.search_space(ground.task.spec, ground.base.base, len(ground.task.train)))
@@ -238,7 +236,7 @@ class Filling:
         self.cell = cell
         task = given(cell)
         self.evaluation = pool(cell.task)[1]
-        self.ground = prepare(task, Request(MODEL, _names(task), Budget.parse("1000000trials"), 0.0, 0))
+        self.ground = prepare(task, Request(DEFAULT_MODEL, _names(task), Budget.parse("1000000trials"), 0.0, 0))
         self.kept = cells.read(cell)
         self.lines = list(self.kept.trials)
         if not self.kept.facts:
@@ -246,12 +244,7 @@ class Filling:
 
     def go(self, until: float) -> bool:
         """Run what is missing as long as the clock says; whether the cell is full."""
-        for trial in planned(self.ground):
-            if not self._done(trial):
-                if time.monotonic() > until:
-                    return False
-                self._run(trial)
-        for trial in self._again():
+        for trial in itertools.chain(planned(self.ground), self._again()):
             if not self._done(trial):
                 if time.monotonic() > until:
                     return False
@@ -269,7 +262,7 @@ class Filling:
         for method in self.ground.methods:
             own = [line for line in self.lines if line["method"] == method.name and line["seed"] == SEEDS[0]]
             if own and "learning_rate" in own[0]["parameters"]:
-                best = max(own, key=_preferred)
+                best = max(own, key=cells.preferred)
                 yield from (Planned(method, best["parameters"], seed) for seed in SEEDS[1:])
 
     def _run(self, trial: Planned) -> None:
@@ -298,7 +291,7 @@ class Filling:
         source = trial.method.starts_from
         if source is None:
             return self.ground.base
-        best = max((line for line in self.lines if line["method"] == source), key=_preferred)
+        best = max((line for line in self.lines if line["method"] == source), key=cells.preferred)
         method = next(method for method in self.ground.methods if method.name == source)
         return run(Planned(method, best["parameters"]), self.ground, self.ground.base)[0]
 
@@ -324,10 +317,6 @@ class Filling:
             "text_tokens": forecaster.text_tokens,
             "rates": dict(checked_rates(loaded(self.ground.base.base))[0]),
         }
-
-
-def _preferred(line: Mapping[str, Any]) -> tuple[float, float]:
-    return preference(line["value"], line["log_loss"])
 
 
 def _names(task: Task) -> tuple[str, ...]:

@@ -28,7 +28,6 @@ from tunewise.methods import get, registered
 from tunewise.methods.base import Verdict
 from tunewise.rule import Finalist, judge, nominate
 from tunewise.statistics import paired_difference
-from tunewise.study.evaluation import preference
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.policy import Allowance, Outcome, Proposal, Race
 from tunewise.task import Choices, TaskSpec, Text
@@ -133,11 +132,8 @@ class Case:
         return finalists[verdict.pick], verdict.status
 
     def _cost(self, line: Mapping[str, Any]) -> float:
-        shots, forecaster = line["shots"], self.forecaster
-        request = (
-            forecaster.prediction(101, shots) - forecaster.prediction(1, shots) if line["asks_a_model"] else 0.0
-        )
-        return USUAL.cost(Works(self.work(line["work"]), request / 100))
+        request = self.forecaster.request(line["shots"]) if line["asks_a_model"] else 0.0
+        return USUAL.cost(Works(self.work(line["work"]), request))
 
     def _texts(self, letters: str | Sequence[str]) -> list[str]:
         return cells.decoded(letters, self.facts["labels"])
@@ -233,7 +229,7 @@ def best_of_each(lines: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, A
     found: dict[str, Mapping[str, Any]] = {}
     for line in lines:
         before = found.get(line["method"])
-        if before is None or _preferred(line) > _preferred(before):
+        if before is None or cells.preferred(line) > cells.preferred(before):
             found[line["method"]] = line
     return found
 
@@ -299,10 +295,6 @@ def by_task(judged: Sequence[tuple[Case, float]]) -> dict[str, list[float]]:
     for case, value in judged:
         found.setdefault(case.cell.task, []).append(value)
     return found
-
-
-def _preferred(line: Mapping[str, Any]) -> tuple[float, float]:
-    return preference(line["value"], line["log_loss"])
 
 
 def _points(values: tuple[float, float, float]) -> str:

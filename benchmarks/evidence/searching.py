@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import bars
 import numpy as np
+import rows
 from bars import Bar
 from numpy.typing import NDArray
 
@@ -23,31 +24,15 @@ PROMPTS, ROWS = 50, 100
 RESAMPLES = 500
 SKILLS = {"equal": 0.0, "close": 0.15, "apart": 0.5}
 """Spread of what prompts add to the log-odds of a right answer, from none to ten points of accuracy."""
-ROW_SPREAD = 1.5
 EASE = 1.2
 """Mean log-odds."""
-MANY = 20_000
-"""Rows that the truth is averaged over."""
 
 
-def drawn(rng: np.random.Generator, skills: NDArray[np.float64], rows: int) -> NDArray[np.bool_]:
-    """Which prompt has which row right, [prompts, rows]."""
-    ease = EASE + ROW_SPREAD * rng.standard_normal(rows)
-    right: NDArray[np.bool_] = rng.random((len(skills), rows)) < _chance(skills[:, None] + ease)
+def drawn(rng: np.random.Generator, odds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which prompt has which row right, [prompts, rows], from the log-odds of each prompt."""
+    ease = rows.ease(rng, ROWS)
+    right: NDArray[np.bool_] = rng.random((len(odds), ROWS)) < rows.chance(odds[:, None] + ease)
     return right
-
-
-def _chance(odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = 1 / (1 + np.exp(-odds))
-    return found
-
-
-def truths(skills: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Accuracy of each prompt over all rows, by quadrature over how easy they are."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
-    chances = _chance(skills[:, None] + EASE + ROW_SPREAD * nodes)
-    found: NDArray[np.float64] = chances @ weights / weights.sum()
-    return found
 
 
 Announced = tuple[int, float, float, float]
@@ -58,19 +43,19 @@ def kept_apart(right: NDArray[np.bool_], seed: int) -> Announced:
     """Half of the rows choose, the other half announces."""
     half = right.shape[1] // 2
     best = int(right[:, :half].mean(axis=1).argmax())
-    rows = right[best, half:]
-    interval = wilson(int(rows.sum()), len(rows))
-    return best, float(rows.mean()), interval.low, interval.high
+    announcing = right[best, half:]
+    interval = wilson(int(announcing.sum()), len(announcing))
+    return best, float(announcing.mean()), interval.low, interval.high
 
 
 def corrected(right: NDArray[np.bool_], seed: int) -> Announced:
     """All rows choose, and the corrected score is announced."""
-    rows = right.astype(np.float64)
 
     def of(prompt: NDArray[np.float64]) -> ScoresOf:
         return lambda weights: weights @ prompt / weights.sum(axis=1)
 
-    found = corrected_choice([of(prompt) for prompt in rows], rows.shape[1], resamples=RESAMPLES, seed=seed)
+    prompts = [of(prompt) for prompt in right.astype(np.float64)]
+    found = corrected_choice(prompts, right.shape[1], resamples=RESAMPLES, seed=seed)
     return found.chosen, found.value, found.interval.low, found.interval.high
 
 
@@ -87,8 +72,8 @@ def bars_of(spread: str, draws: int) -> Sequence[Bar]:
     held = dict.fromkeys(WAYS, 0)
     off = {name: 0.0 for name in [*WAYS, "highest score"]}
     for draw in range(draws):
-        skills = SKILLS[spread] * rng.standard_normal(PROMPTS)
-        right, truth = drawn(rng, skills, ROWS), truths(skills)
+        odds = EASE + SKILLS[spread] * rng.standard_normal(PROMPTS)
+        right, truth = drawn(rng, odds), rows.accuracies(odds)
         for name, (announce, _, _) in WAYS.items():
             best, score, low, high = announce(right, draw)
             held[name] += bool(low <= truth[best] <= high)

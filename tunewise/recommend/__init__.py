@@ -78,7 +78,9 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
         smallest_margin_shown=findings.smallest_margin,
         rows_needed=findings.rows_needed,
         next_commands=_next_commands(folder, evidence, pick.candidate if other or any(wishes.words()) else None),
-        conditions=tuple(conditions(evidence, lambda some: _findings(some, margin).verdict, INSTRUCTED)),
+        conditions=tuple(
+            conditions(evidence, lambda some: _verdict(some, *_named(some, margin), margin), INSTRUCTED)
+        ),
         costs={entry.candidate: entry.costs.to_json() for entry in evidence.entries},
         break_even_requests=break_evens(evidence, pick.candidate),
         front=front(evidence.entries),
@@ -117,9 +119,8 @@ def _exploring(wishes: Wishes, left_out: Mapping[str, str]) -> Iterator[str]:
 def _findings(evidence: Evidence, margin: float) -> Findings:
     reference, nominee = _named(evidence, margin)
     to_nominee = evidence.differences_to(nominee)
-    verdict = judge(reference, nominee, to_nominee, margin, evidence.labelled_rows)
-    is_nominee = verdict.pick == nominee
-    to_pick = to_nominee if is_nominee else evidence.differences_to(verdict.pick)
+    verdict = _verdict(evidence, reference, nominee, margin)
+    to_pick = evidence.differences_to(verdict.pick)
     return Findings(
         reference=reference,
         nominee=nominee,
@@ -131,6 +132,10 @@ def _findings(evidence: Evidence, margin: float) -> Findings:
         smallest_margin=smallest_margin(list(verdict.uppers.values())) if verdict.uppers else None,
         rows_needed=_rows_needed(evidence, nominee, to_nominee, verdict, margin / 100),
     )
+
+
+def _verdict(evidence: Evidence, reference: str, nominee: str, margin: float) -> Verdict:
+    return judge(reference, nominee, evidence.differences_to(nominee), margin, evidence.labelled_rows)
 
 
 def _named(evidence: Evidence, margin: float) -> tuple[str, str]:

@@ -20,13 +20,7 @@ from tunewise.methods.base import FAMILIES
 from tunewise.study.contest import Ground
 from tunewise.task import Choices
 
-BASELINE, PROMPT, SOFT, TUNED, HYBRID = (
-    "baseline",
-    "prompt engineering",
-    "prompt tuning",
-    "fine-tuning",
-    "hybrid",
-)
+BASELINE, PROMPT, SOFT, TUNED, HYBRID = FAMILIES
 SMALL_MODEL = 1e9
 """Parameters below which prompts alone do badly."""
 ALIKE = 3.0

@@ -120,6 +120,11 @@ class Forecaster:
         writing = operations("generate", self.shape, tokens=new, products=new * context, projected=new)
         return self._pass("score", rows, t.suffix, 1, prefix) + self._weighed(writing)
 
+    def request(self, demonstrations: int) -> float:
+        """Work of one more request, the fixed prefix cached."""
+        rows = 100
+        return (self.prediction(rows + 1, demonstrations) - self.prediction(1, demonstrations)) / rows
+
     def test(self, method: Any) -> float:
         """Work of predicting the test rows with what `method` gives."""
         tuned = method.work is not None and method.work.startswith("train")

@@ -291,12 +291,10 @@ class Worker:
             write_predictions(self.folder / "predictions" / name, best.evaluation)
 
     def _request_work(self, proposal: Proposal, fitted: Predictor) -> float:
-        """Work of one more request, the fixed prefix cached."""
-        if not isinstance(fitted, AdaptedModel):
-            return 0.0
-        rows = 100
-        shots = len(fitted.prompt.demonstrations)
-        return (self.forecaster.prediction(rows + 1, shots) - self.forecaster.prediction(1, shots)) / rows
+        """Work of one more request; none where no model is asked."""
+        return (
+            self.forecaster.request(len(fitted.prompt.demonstrations)) if isinstance(fitted, AdaptedModel) else 0.0
+        )
 
     def _serving_mb(self, fitted: Predictor) -> float:
         """Memory that answering takes, forecast from tensors: the process also holds what trials leave behind."""
