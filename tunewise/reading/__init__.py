@@ -35,6 +35,7 @@ def read(
     input: str | Sequence[str] | None = None,
     target: str | None = None,
     group: str | None = None,
+    time: str | None = None,
     instruction: str | None = None,
     labels: Mapping[Any, str] | str | os.PathLike[str] | None = None,
     kind: str | None = None,
@@ -54,6 +55,7 @@ def read(
         input: column, or columns, with the input. Guessed when there is one sensible choice.
         target: column with the target. Guessed likewise.
         group: column whose equal values stay in one split.
+        time: column with numbers or ISO 8601 dates; the newest rows are the test, those before them validation.
         instruction: what the model is told to do; made of the column names by default.
         labels: data value → the word that the model sees, or a file (JSON, CSV, TSV, TOML) with such pairs.
         kind: `classification` or `generation`; see `answers.guess_kind` for how it is guessed.
@@ -86,6 +88,7 @@ def read(
         inputs=inputs or hints.input,
         target=target or hints.target,
         group=group or None,
+        time=time or None,
         instruction=(instruction or "").strip() or hints.instruction,
         labels=labels if labels is not None else hints.labels,
         kind=kind or hints.kind,

@@ -9,7 +9,7 @@ Nothing is dropped silently: each step gives back what it left out, for the prof
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,6 +102,11 @@ def conflicts(examples: Sequence[Example]) -> list[Conflict]:
         for same in together.values()
         if len({example.target for example in same}) > 1
     ]
+
+
+def multiplicities(examples: Sequence[Example]) -> Counter[tuple[str, str]]:
+    """How often each input stands with each target."""
+    return Counter((key_of(example), example.target) for example in examples)
 
 
 def without_leaks(examples: Sequence[Example], given: Sequence[Example], likeness: Likeness) -> Leaks:

@@ -46,13 +46,15 @@ class Columns:
     """What was not given: `input` (list of names), `target` (name); reading adds `kind`, and `quotes` of a TSV."""
 
 
-def choose(table: Table, inputs: Sequence[str], target: str | None, group: str | None) -> Columns:
-    """Check the given columns of `table`, guess the others.
+def choose(
+    table: Table, inputs: Sequence[str], target: str | None, group: str | None, time: str | None = None
+) -> Columns:
+    """Check the given columns of `table`, guess the others; that with the `time` is neither input nor target.
 
     Raises:
         DataError: a column does not exist, is named twice, or there is more than one sensible choice.
     """
-    for name in (*inputs, *filter(None, (target, group))):
+    for name in (*inputs, *filter(None, (target, group, time))):
         check_column(table, name)
     if len(set(inputs)) < len(inputs) or target in inputs:
         again = target if target in inputs else next(name for name in inputs if list(inputs).count(name) > 1)
@@ -63,7 +65,9 @@ def choose(table: Table, inputs: Sequence[str], target: str | None, group: str |
     if inputs and target:
         return Columns(tuple(inputs), target, group, {})
     free = [
-        name for name in table.columns if name not in (*inputs, target, group) and not _INDEX_NAME.fullmatch(name)
+        name
+        for name in table.columns
+        if name not in (*inputs, target, group, time) and not _INDEX_NAME.fullmatch(name)
     ]
     pair = _guess(table, free, inputs, target)
     if pair is None:

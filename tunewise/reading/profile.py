@@ -19,12 +19,15 @@ from typing import Any
 from tunewise.figures import counted
 from tunewise.reading.answers import IMBALANCED, majority_share
 from tunewise.reading.clean import Conflict
+from tunewise.reading.shift import shifts
 from tunewise.task import Choices, Dataset, Task
 
 MOST_ROWS_SHOWN = 20
 MOST_CONFLICTS_SHOWN = 10
 FEW_TEST_ROWS = 100
 FEW_ROWS_A_LABEL = 10
+FEW_ALIKE = 30
+"""Rows alike below which nothing is said of how noisy labels are."""
 _FEW_ROWS = (
     (
         "train",
@@ -75,6 +78,11 @@ class Profile:
     """Rows in these clusters."""
     groups: int | None = None
     """Groups in all splits; None when the task has none."""
+    alike: int = 0
+    """Rows with a near-duplicate or a repeat, before repeats were left out."""
+    alike_agreeing: int = 0
+    """Of these, rows with the most frequent target among those like them; their share is the accuracy that labels
+    as noisy as these allow."""
     warnings: tuple[str, ...] = ()
     """What a reader should know, one sentence each."""
 
@@ -111,6 +119,10 @@ class Findings:
     """Likeness was given up: the inputs share most of their words."""
     notices: tuple[str, ...] = ()
     """Sentences on what was guessed and may not be meant."""
+    agreement: tuple[int, int] = (0, 0)
+    """Rows that have a near-duplicate, repeats counted, and how many carry the most frequent target of theirs."""
+    may_shift: bool = False
+    """Whether the test was not drawn at random from the rows."""
 
 
 def profile_of(task: Task, found: Findings) -> Profile:
@@ -144,9 +156,13 @@ def profile_of(task: Task, found: Findings) -> Profile:
         near_duplicate_clusters=len(found.cluster_sizes),
         near_duplicates=sum(found.cluster_sizes),
         groups=len({example.group for example in examples}) if task.spec.group else None,
+        alike=found.agreement[0],
+        alike_agreeing=found.agreement[1],
         warnings=(
             *found.notices,
             *_of_cleaning(found, classification),
+            *(_of_noise(*found.agreement) if classification else ()),
+            *(shifts(task) if found.may_shift and len(task.train) else ()),
             *_of_splits(_readable(labels, task), share, len(task.test)),
         ),
     )
@@ -162,10 +178,10 @@ def _of_cleaning(found: Findings, classification: bool) -> list[str]:
     sentences = {
         f"Left out: {counted(left_out, 'row')} without an input, a target or a group.": left_out,
         f"Left out: {counted(len(repeated), *repeats)} an earlier row with the same target.": len(repeated),
-        f"Left out of training: {counted(len(leaked), *stands)}, word for word or nearly so, in a file given for "
+        f"Left out of training: {counted(len(leaked), *stands)}, word for word or nearly so, among those for "
         "the test or validation, too.": len(leaked),
-        f"Left out of validation: {counted(found.validation_leaks, *stands)}, word for word or nearly so, in "
-        "the given test file, too.": found.validation_leaks,
+        f"Left out of validation: {counted(found.validation_leaks, *stands)}, word for word or nearly so, "
+        "among those for the test, too.": found.validation_leaks,
         f"Kept: {counted(found.test_duplicates, *repeats)} an earlier row of the given test file.": (
             found.test_duplicates
         ),
@@ -175,6 +191,20 @@ def _of_cleaning(found: Findings, classification: bool) -> list[str]:
         "one side of the splits.": found.templated,
     }
     return [sentence for sentence, applies in sentences.items() if applies]
+
+
+def _of_noise(alike: int, agreeing: int) -> list[str]:
+    """What labels allow, where enough inputs stand more than once and some of them with another label."""
+    from tunewise.statistics import wilson
+
+    if alike < FEW_ALIKE or agreeing == alike:
+        return []
+    ceiling = wilson(agreeing, alike)
+    return [
+        f"Of {alike:,} rows that are alike, {100 * (1 - agreeing / alike):.1f} % carry another label than most of "
+        f"those like them. If the other rows are labelled as they are, no model can be right in more than about "
+        f"{agreeing / alike:.3f} of them (95 % interval {ceiling.low:.3f} to {ceiling.high:.3f})."
+    ]
 
 
 def _of_splits(labels: Mapping[str, Mapping[str, int]], share: float | None, test_rows: int) -> list[str]:

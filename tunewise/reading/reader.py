@@ -10,21 +10,25 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tunewise.errors import DataError
+from tunewise.errors import DataError, SettingError
 from tunewise.reading import answers, splits
-from tunewise.reading.clean import conflicts, to_examples, without_leaks, without_repeats
+from tunewise.reading.clean import conflicts, multiplicities, to_examples, without_leaks, without_repeats
 from tunewise.reading.columns import Columns, check_column, choose
 from tunewise.reading.profile import Findings, profile_of
 from tunewise.reading.similar import Likeness, clusters, key_of, likeness
 from tunewise.reading.sources import Opened
 from tunewise.reading.tables import Table
+from tunewise.reading.times import moments, newest
 from tunewise.reading.words import read_words, spell
 from tunewise.task import Answer, Dataset, Example, Task, TaskSpec
+
+MOMENTS = 3
+"""Different times that rows must have to be split by them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Asked:
     inputs: tuple[str, ...]
     target: str | None
     group: str | None
+    time: str | None
     instruction: str | None
     labels: Any
     kind: str | None
@@ -54,6 +59,8 @@ class _Cleaned:
     validation: list[Example] | None
     likeness: Likeness
     found: Findings
+    times: Counter[tuple[str, str]]
+    """How often each input stood with each target, repeats counted."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class _Split:
 def read_task(opened: Opened, asked: Asked, name: str) -> Task:
     """Make a task of `opened`; raises DataError or SettingError as `tunewise.reading.read` says."""
     table = opened.table
-    columns = choose(table, asked.inputs, asked.target, asked.group)
+    columns = choose(table, asked.inputs, asked.target, asked.group, asked.time)
     if not table.quoting:
         columns.guessed["quotes"] = "ordinary characters"
     cleaned = _clean(table, columns, asked)
@@ -93,10 +100,14 @@ def read_task(opened: Opened, asked: Asked, name: str) -> Task:
 def _clean(table: Table, columns: Columns, asked: Asked) -> _Cleaned:
     """Incomplete rows, repeats, and rows that also stand in a given test or validation file are left out."""
     data, incomplete = to_examples(table, columns, "data", asked.drop_incomplete)
+    times = multiplicities(data)
     data, duplicates = without_repeats(data)
     validation_table = asked.validation if isinstance(asked.validation, Table) else None
     test, incomplete_test = _given(asked.test, columns, "test", asked.drop_incomplete)
     validation, incomplete_validation = _given(validation_table, columns, "validation", asked.drop_incomplete)
+    repeated, found_conflicts = without_repeats(test)[1] if test else (), conflicts(data)
+    if asked.time is not None:
+        data, validation, test = _by_time(table, data, asked, validation)
     like = likeness([*data, *(test or ()), *(validation or ())])
     validation_leaks: tuple[int, ...] = ()
     templated = False
@@ -105,7 +116,7 @@ def _clean(table: Table, columns: Columns, asked: Asked) -> _Cleaned:
         validation, validation_leaks, templated = checked.kept, checked.rows, checked.templated
     leaks = without_leaks(data, [*(test or ()), *(validation or ())], like)
     if not leaks.kept or validation == []:
-        what = "the validation file" if leaks.kept else table.name
+        what = "the validation file" if leaks.kept and asked.time is None else table.name
         raise DataError(
             f"{what}: every row also stands, or nearly so, in a file given for the test or validation; expected "
             "rows that are not in it. Give a test file with other rows, or none."
@@ -115,13 +126,40 @@ def _clean(table: Table, columns: Columns, asked: Asked) -> _Cleaned:
         incomplete=incomplete,
         incomplete_given=incomplete_test + incomplete_validation,
         duplicates=duplicates,
-        test_duplicates=len(without_repeats(test)[1]) if test else 0,
-        conflicts=conflicts(data),
+        test_duplicates=len(repeated),
+        conflicts=found_conflicts,
         leaks=leaks.rows,
         validation_leaks=len(validation_leaks),
         templated=templated or leaks.templated or like.templated,
+        may_shift=test is not None,
     )
-    return _Cleaned(leaks.kept, test, validation, like, found)
+    return _Cleaned(leaks.kept, test, validation, like, found, times)
+
+
+def _by_time(
+    table: Table, data: list[Example], asked: Asked, validation: list[Example] | None
+) -> tuple[list[Example], list[Example] | None, list[Example]]:
+    """Training, validation and test rows, the newest for the test, those before them for validation."""
+    if asked.test is not None or asked.group is not None:
+        other = "a file for the test" if asked.test is not None else "groups"
+        raise SettingError(
+            f"--time {asked.time}: {other} and times were given; expected one of them, as both say which rows are "
+            "for the test. Leave one out."
+        )
+    assert asked.time is not None
+    when = dict(enumerate(moments(table, asked.time)))
+    if len({when[example.row] for example in data}) < MOMENTS:
+        raise DataError(
+            f'{table.name}, column "{asked.time}": found fewer than {MOMENTS} different times; expected one at '
+            "least for training, for validation and for the test. Name another column, or leave --time out."
+        )
+    data, test = newest(data, when, splits.share_of(splits.DEFAULT_TEST, len(data)))
+    wanted = asked.validation
+    if isinstance(wanted, Table) or wanted == 0:
+        return data, validation, test
+    count = splits.share_of(wanted, len(data)) if isinstance(wanted, float) else wanted
+    data, validation = newest(data, when, count)
+    return data, validation, test
 
 
 def _given(
@@ -140,6 +178,8 @@ def _answer(table: Table, columns: Columns, asked: Asked, cleaned: _Cleaned) -> 
     """Kind and metric, and the labels with their words; None for a text, which is measured on training rows."""
     words = read_words(asked.labels) or table.value_names.get(columns.target)
     targets = [example.target for example in cleaned.data]
+    if asked.time is not None:  # a label may be new
+        targets += [example.target for rows in (cleaned.validation, cleaned.test) for example in rows or ()]
     kind = answers.kind_of(asked.kind, targets, columns.target, words is not None)
     if asked.kind is None:
         columns.guessed["kind"] = kind
@@ -173,11 +213,22 @@ def _clusters(cleaned: _Cleaned) -> tuple[list[int], Findings]:
             near, templated = equal, True
     sizes = [size for size in Counter(near).values() if size > 1]
     found = replace(cleaned.found, cluster_sizes=sizes, templated=templated)
+    if not templated:
+        found = replace(found, agreement=_agreement(cleaned, near))
     ties = [
         [("near", number), *([("group", example.group)] if example.group else [])]
         for number, example in zip(near, cleaned.data, strict=True)
     ]
     return clusters(ties), found
+
+
+def _agreement(cleaned: _Cleaned, near: Sequence[int]) -> tuple[int, int]:
+    """Rows that have a near-duplicate, repeats counted, and how many carry the most frequent target of theirs."""
+    together: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for number, example in zip(near, cleaned.data, strict=True):
+        together[number][example.target] += cleaned.times[key_of(example), example.target]
+    several = [targets for targets in together.values() if targets.total() > 1]
+    return sum(targets.total() for targets in several), sum(max(targets.values()) for targets in several)
 
 
 def _split(cleaned: _Cleaned, tied: Sequence[int], kind: str, asked: Asked, name: str) -> _Split:
@@ -190,7 +241,8 @@ def _split(cleaned: _Cleaned, tied: Sequence[int], kind: str, asked: Asked, name
         chosen = splits.carve(strata, tied, splits.share_of(splits.DEFAULT_TEST, len(data)), f"{asked.seed}/test")
         test = [data[row] for row in chosen]
         rest = sorted(set(rest) - set(chosen))
-    if not isinstance(asked.validation, Table):
+    if validation is None:
+        assert not isinstance(asked.validation, Table)
         total = _validation_rows(asked.validation, [strata[row] for row in rest], name)
         drawn = splits.carve(
             [strata[row] for row in rest], [tied[row] for row in rest], total, f"{asked.seed}/validation"
@@ -248,6 +300,7 @@ def _source(opened: Opened, columns: Columns, asked: Asked) -> dict[str, Any]:
         "input": list(columns.inputs),
         "target": columns.target,
         "group": columns.group,
+        "time": asked.time,
         "guessed": dict(columns.guessed),
         "test": asked.test.origin() if asked.test else None,
         "validation": validation.origin() if isinstance(validation, Table) else validation,

@@ -1,0 +1,138 @@
+"""Rows split by time, shifts between training and test, and what noisy labels allow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tunewise import Task
+from tunewise.errors import DataError, SettingError
+from tunewise.reading.shift import shifts
+
+WORDS = ("amber", "birch", "cedar", "dune", "ember", "fern", "grove", "heath", "iris", "jade", "kelp", "lake")
+
+
+def rows(count: int = 100, **more: Any) -> list[dict[str, Any]]:
+    """Rows of different texts, one a day, with two labels in turn."""
+    return [
+        {
+            "day": f"2024-{1 + number // 28:02}-{1 + number % 28:02}",
+            "text": f"{WORDS[number % 12]} {WORDS[number * 7 % 11]} number {number}",
+            "label": "ab"[number % 2],
+            **more,
+        }
+        for number in range(count)
+    ]
+
+
+def days(task: Task, split: str) -> list[int]:
+    return [example.row for example in getattr(task, split)]
+
+
+def test_the_newest_rows_are_the_test_and_those_before_them_validation() -> None:
+    shuffled = sorted(rows(), key=lambda row: hash(row["text"]) % 97)
+    when = {number: row["day"] for number, row in enumerate(shuffled)}
+    task = Task.read(shuffled, input="text", target="label", time="day")
+    train, validation, test = ([when[row] for row in days(task, name)] for name in ("train", "validation", "test"))
+    assert (len(train), len(validation), len(test)) == (64, 16, 20)
+    assert max(train) < min(validation) <= max(validation) < min(test)
+    assert task.source["time"] == "day"
+
+
+def test_numbers_are_times_too_and_rows_of_one_moment_stay_together() -> None:
+    given = [{**row, "day": str(number // 10)} for number, row in enumerate(rows())]
+    task = Task.read(given, input="text", target="label", time="day", validation=15)
+    assert [len(task.train), len(task.validation), len(task.test)] == [60, 20, 20]
+    assert {row // 10 for row in days(task, "test")} == {8, 9}
+
+
+def test_the_time_is_no_input_and_validation_may_be_left_out() -> None:
+    task = Task.read([{"when": number, **row} for number, row in enumerate(rows())], time="when", validation=0)
+    assert task.spec.inputs == ("text",)
+    assert not len(task.validation)
+
+
+def test_an_older_row_that_is_alike_is_left_out_of_training() -> None:
+    given = rows()
+    given[3] |= {"text": given[99]["text"].upper(), "label": "a"}
+    task = Task.read(given, input="text", target="label", time="day")
+    assert 3 not in days(task, "train")
+    assert task.profile is not None
+    assert task.profile.leaks == 1
+    assert any("among those for the test or validation, too" in text for text in task.profile.warnings)
+
+
+@pytest.mark.parametrize(
+    ("column", "found"),
+    [("31.05.2024", "found '31.05.2024'; expected in every row a number, or"), ("", "found 'nothing'; expected")],
+)
+def test_a_time_that_cannot_be_read_is_refused(column: str, found: str) -> None:
+    given = rows()
+    given[7]["day"] = column
+    with pytest.raises(DataError, match=found):
+        Task.read(given, input="text", target="label", time="day")
+
+
+def test_times_beside_numbers_are_refused() -> None:
+    given = rows()
+    given[0]["day"] = "17"
+    with pytest.raises(DataError, match="expected in every row a number, or in every row a date"):
+        Task.read(given, input="text", target="label", time="day")
+
+
+def test_time_with_a_test_file_or_with_groups_is_refused() -> None:
+    with pytest.raises(SettingError, match="a file for the test and times were given"):
+        Task.read(rows(), input="text", target="label", time="day", test=rows(10))
+    with pytest.raises(SettingError, match="groups and times were given"):
+        Task.read(rows(who="x"), input="text", target="label", time="day", group="who")
+
+
+def test_one_moment_is_no_time() -> None:
+    with pytest.raises(DataError, match="found fewer than 3 different times"):
+        Task.read([{**row, "day": 1} for row in rows()], input="text", target="label", time="day")
+
+
+def test_a_label_that_only_the_newest_rows_have_is_known() -> None:
+    given = rows()
+    given[98]["label"] = given[99]["label"] = "c"
+    task = Task.read(given, input="text", target="label", time="day")
+    assert task.spec.answer.labels == ("a", "b", "c")  # type: ignore[union-attr]
+
+
+def test_a_test_with_another_mix_of_labels_is_told() -> None:
+    shifted = [{**row, "label": "b" if number >= 80 else row["label"]} for number, row in enumerate(rows())]
+    task = Task.read(shifted, input="text", target="label", time="day")
+    (said,) = [text for text in shifts(task) if "another mix of labels" in text]
+    assert "b is 100 % of its rows, and 50 % of those for training" in said
+    assert task.profile is not None
+    assert said in task.profile.warnings
+    even = Task.read(rows(), input="text", target="label", time="day")
+    assert not [text for text in shifts(even) if "mix" in text]
+
+
+def test_a_test_with_other_words_is_told_and_a_random_one_is_not_asked() -> None:
+    other = [
+        {**row, "text": f"zeta{number} theta{number} {row['text']}" if number >= 80 else row["text"]}
+        for number, row in enumerate(rows(200))
+    ]
+    given = Task.read(other[:80], input="text", target="label", test=other[80:])
+    assert any("The test has other words" in text for text in shifts(given))
+    same = Task.read(rows(200), input="text", target="label")
+    assert same.profile is not None
+    assert not any("The test has" in text and "words" in text for text in same.profile.warnings)
+
+
+def test_noisy_labels_set_a_ceiling() -> None:
+    doubled = [{**row, "text": row["text"] + mark} for row in rows(60) for mark in ("", "!")]
+    for number in (0, 20, 40):
+        doubled[number]["label"] = "b" if doubled[number]["label"] == "a" else "a"
+    task = Task.read(doubled, input="text", target="label")
+    assert task.profile is not None
+    assert (task.profile.alike, task.profile.alike_agreeing) == (120, 117)
+    (said,) = [text for text in task.profile.warnings if "rows that are alike" in text]
+    assert "2.5 % carry another label" in said
+    assert "about 0.975 of them" in said
+    clean = Task.read([{**row, "text": row["text"] + mark} for row in rows(60) for mark in ("", "!")])
+    assert clean.profile is not None
+    assert clean.profile.alike == clean.profile.alike_agreeing == 120

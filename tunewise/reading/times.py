@@ -1,0 +1,70 @@
+"""Rows by time: the newest for the test, those before them for validation.
+
+>>> moments(from_records([{"at": "2024-05-01"}, {"at": "2024-04-01"}], "the list"), "at")
+[1714521600.0, 1711929600.0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from tunewise.errors import DataError
+from tunewise.reading.cells import texts
+from tunewise.reading.columns import check_column
+from tunewise.reading.tables import Table
+from tunewise.task import Example
+
+
+def moments(table: Table, column: str) -> list[float]:
+    """When each row of `table` is from: a number as it is, a date in seconds since 1970; larger is newer.
+
+    Raises:
+        DataError: there is no such column, or a cell is neither a number nor an ISO 8601 date.
+    """
+    check_column(table, column)
+    cells = texts(table.cells[column])
+    for read in (_number, _date):
+        found = [None if cell is None else read(cell) for cell in cells]
+        if all(moment is not None for moment in found):
+            return [float(moment) for moment in found if moment is not None]
+    wrong = [row for row, cell in enumerate(cells) if cell is None or _number(cell) is _date(cell) is None]
+    row = wrong[0] if wrong else next(row for row, cell in enumerate(cells) if _date(cells[row] or "") is None)
+    raise DataError(
+        f'{table.name}, column "{column}", {table.where([row])}: found {cells[row] or "nothing"!r}; expected in '
+        "every row a number, or in every row a date as 2024-05-31 or 2024-05-31T08:30 (ISO 8601). Write them so."
+    )
+
+
+def newest(
+    examples: Sequence[Example], when: Mapping[int, float], count: int
+) -> tuple[list[Example], list[Example]]:
+    """The older of `examples`, and about `count` of the newest; rows of one moment stay together.
+
+    Args:
+        examples: rows, at least two.
+        when: row number → moment.
+        count: newest rows wanted; fewer where more would leave none.
+    """
+    cut = sorted((when[example.row] for example in examples), reverse=True)[min(count, len(examples) - 1) - 1]
+    older = [example for example in examples if when[example.row] < cut]
+    if not older:  # the moment of the cut is that of all older rows too
+        older = [example for example in examples if when[example.row] <= cut]
+        return older, [example for example in examples if when[example.row] > cut]
+    return older, [example for example in examples if when[example.row] >= cut]
+
+
+def _number(text: str) -> float | None:
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if abs(found) < float("inf") else None
+
+
+def _date(text: str) -> float | None:
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
