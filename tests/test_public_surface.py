@@ -21,6 +21,7 @@ SEALED = [
     "TunewiseError",
     "__version__",
     "compare",
+    "curve",
     "evaluate",
     "fit",
     "load",

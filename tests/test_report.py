@@ -6,6 +6,7 @@ import base64
 import csv
 import dataclasses
 import hashlib
+import itertools
 import json
 import random
 import re
@@ -26,11 +27,11 @@ from tunewise.report import build, facts, words
 from tunewise.report.charts import Point, against_cost, pareto
 from tunewise.report.journal import fold
 from tunewise.report.placement import Box, place
-from tunewise.report.svg import cost_scale, score_scale
+from tunewise.report.svg import FAMILIES, cost_scale, score_scale
 from tunewise.run_files import Fields
 
 SECTIONS = (
-    *("verdict", "leaderboard", "cost", "trials", "answers"),
+    *("verdict", "leaderboard", "cost", "aspects", "trials", "answers"),
     *("mistakes", "data", "use", "settings", "reading"),
 )
 VOID = frozenset({"meta", "link", "br", "hr", "img", "input", "col", "source", "wbr"})
@@ -359,7 +360,7 @@ def test_a_run_that_has_only_begun_still_has_a_page(run: Path) -> None:
         (run / name).unlink()
     shutil.rmtree(run / "predictions")
     page = read(run)
-    assert [one for one in page.ids if one in SECTIONS] == list(SECTIONS)
+    assert [one for one in page.ids if one in SECTIONS] == [one for one in SECTIONS if one != "aspects"]
     assert "No recommendation yet" in page.text("verdict")
     assert "no leaderboard.csv yet" in page.text("leaderboard")
     assert "no trials.jsonl" in page.text("trials")
@@ -590,3 +591,102 @@ def test_colours_have_the_contrast_that_wcag_aa_asks_for() -> None:
             assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
         for family in ("baseline", "prompt-engineering", "prompt-tuning", "fine-tuning", "hybrid", "strong"):
             assert contrast(colours[family], colours["paper"]) >= 3, family
+
+
+def learning_of(told: Any) -> dict[str, Any]:
+    """Learning curves of two candidates, as a recommendation holds them."""
+    sizes = {"8": 0.4, "16": 0.5, "32": 0.6, "64": 0.7, "256": 0.8}
+    band = {"value": 0.84, "low": 0.79, "high": 0.9}
+    one = {"four_times": None, "overtakes": None, "overtaken": None, "advantage": None, "advantage_ci": None}
+    return {
+        "labels": 256,
+        "validation": 200,
+        "candidates": {
+            told["pick"]: {
+                **one,
+                "family": "fine-tuning",
+                "scores": {size: [mean - 0.01, mean, mean + 0.01] for size, mean in sizes.items()},
+                "twice": band,
+                "four_times": {"value": 0.88, "low": 0.8, "high": 0.95},
+            },
+            "few-shot": {
+                **one,
+                "family": "prompt engineering",
+                "scores": {size: [0.3, 0.31, 0.32] for size in list(sizes)[:3]},
+                "twice": None,
+                "advantage": 112.4,
+                "advantage_ci": [-10.0, 240.6],
+            },
+        },
+        "constant": {"majority": 0.188},
+        "unmeasured": ["few-shot", "full"],
+    }
+
+
+def test_learning_curves_are_drawn_and_told(run: Path) -> None:
+    told = records(run, "recommendation.json")
+    change(run, "recommendation.json", learning=learning_of(told))
+    page = read(run)
+    assert page.row("learning", told["pick"])[1:] == [
+        *("0.400", "0.500", "0.600", "0.700", "0.800"),
+        "0.840 [0.790, 0.900]",
+        "0.880 [0.800, 0.950]",
+        "the pick",
+    ]
+    assert page.row("learning", "few-shot")[4:] == ["–", "–", "–", "–", "+112 [−10, +241]"]
+    text = page.text("learning")
+    assert "the same 200 validation rows at every size" in text
+    assert "More labels change nothing for majority (0.188)." in text
+    assert "Not measured, or not to the end: few-shot and full." in text
+    assert f"With all 256 training rows: {told['pick']} 0.800; few-shot 0.310." in text
+    assert ("a", {"href": "#learning"}) in page.tags
+
+
+def test_a_run_without_learning_curves_has_no_section_for_them(run: Path) -> None:
+    assert 'id="learning"' not in read(run).source
+    change(run, "recommendation.json", learning={})
+    assert 'href="#learning"' not in read(run).source
+
+
+@pytest.mark.parametrize(
+    "scores", [{"8": "many"}, {"eight": [0.1]}, {"0": [0.1]}, {"8": []}, {"8": [True]}, ["8"], {"8": [{}]}]
+)
+def test_a_damaged_learning_curve_is_refused_by_name(run: Path, scores: Any) -> None:
+    learning = learning_of(records(run, "recommendation.json"))
+    learning["candidates"]["few-shot"]["scores"] = scores
+    change(run, "recommendation.json", learning=learning)
+    with pytest.raises(CandidateError, match=r"recommendation.json.*tunewise resume"):
+        read(run)
+
+
+def test_names_at_the_ends_of_curves_do_not_overlap() -> None:
+    from tunewise.report.learning import _apart
+
+    for wanted in ([20.0, 21.0, 22.0, 380.0], [379.0, 380.0, 381.0], [100.0] * 9):
+        places = _apart(wanted, 14.0, 20.0, 384.0)
+        assert all(b - a >= 14.0 - 1e-9 for a, b in itertools.pairwise(places))
+        assert places[-1] <= 384.0
+
+
+def test_families_are_compared_aspect_by_aspect_in_measured_figures(run: Path) -> None:
+    told = records(run, "recommendation.json")
+    change(run, "recommendation.json", learning=learning_of(told))
+    page = read(run)
+    with (run / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["score"]]
+    families = [name for name in FAMILIES if any(row["family"] == name for row in rows)]
+    assert page.row("aspects", "Aspect")[1:] == families
+    best = [
+        max((row for row in rows if row["family"] == name), key=lambda row: float(row["score"]))
+        for name in families
+    ]
+    # The first two texts of a row are its name and how it was measured.
+    assert page.row("aspects", "Method")[2:] == [
+        f"{row['candidate']}: {words.score(float(row['score']))}" for row in best
+    ]
+    seconds = [words.figure(float(row["fit_seconds"])) for row in best]
+    assert [cell.partition(" s;")[0] for cell in page.row("aspects", "Efficiency")[2:]] == seconds
+    free = [cell == "free with each request" for cell in page.row("aspects", "Adaptability")[2:]]
+    assert free == [name == "prompt engineering" for name in families]
+    place = [row["candidate"] for row in best].index(told["pick"])
+    assert page.row("aspects", "Data requirement")[2 + place].endswith("95 % of its score with 256")

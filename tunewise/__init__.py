@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunewise.api import compare, evaluate, fit, load, plan, recommend, report, resume
+    from tunewise.api import compare, curve, evaluate, fit, load, plan, recommend, report, resume
     from tunewise.errors import TunewiseError
     from tunewise.task import Choices, Dataset, Example, Task, TaskSpec, Text
 
@@ -33,6 +33,7 @@ __all__ = [
     "TunewiseError",
     "__version__",
     "compare",
+    "curve",
     "evaluate",
     "fit",
     "load",

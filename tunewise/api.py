@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewise.arguments import as_settings, check_parameters, request_of, task_of, with_methods
-from tunewise.errors import CandidateError, SettingError
+from tunewise.errors import BudgetError, CandidateError, SettingError
 from tunewise.figures import counted
 from tunewise.progress import told, watched
 from tunewise.run_folders import RUNS, RunRecord, free, read_leaderboard, records
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunewise.recommend import Recommendation
     from tunewise.study.evaluation import Evaluation
     from tunewise.study.plan import Plan
+    from tunewise.study.stored import Stored
     from tunewise.study.trials import Fitted
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -53,6 +54,8 @@ def compare(
     seed: int = 0,
     out: str | Path | None = None,
     truncate: bool = False,
+    curve: bool = False,
+    curve_budget: str = "10m",
     settings: Mapping[str, Any] | None = None,
     command: Sequence[str] | None = None,
     progress: bool | None = None,
@@ -70,6 +73,8 @@ def compare(
         seed: decides splits, initial weights and the order of rows.
         out: the run folder; `runs/NAME` by default.
         truncate: cut inputs that are longer than the model's context, instead of refusing them.
+        curve: measure learning curves of the finalists afterwards, as `tunewise.curve` does.
+        curve_budget: what they may take beside `budget`.
         settings: resolved settings with where each came from, for `run.json`.
         command: the command line, for `run.json`.
         progress: show on standard error what is going on. By default it is shown on a terminal and in a notebook,
@@ -82,8 +87,10 @@ def compare(
         WorkError: not one trial finished.
     """
     from tunewise.study.contest import Contest, check_out, prepare
+    from tunewise.study.learning import sizes_of
+    from tunewise.study.stored import read_stored
 
-    request = request_of(model, methods, budget, margin, seed, truncate)
+    request = request_of(model, methods, budget, margin, seed, truncate, curve_budget if curve else None)
     if out is not None:
         check_out(Path(out))
     with watched(on_event, progress) as tell:
@@ -94,6 +101,8 @@ def compare(
         for text in task.profile.warnings if task.profile else ():
             tell({"event": "message", "trial": None, "text": text})
         request = with_methods(request, methods, task)
+        if request.curve:
+            sizes_of(len(task.train))
         folder = Path(out) if out is not None else free(RUNS / task.name)
         check_out(folder)
         if request.model:
@@ -102,7 +111,7 @@ def compare(
         record = {"command": list(command or []), "settings": dict(settings or as_settings(request, folder))}
         contest = Contest.begin(folder, request, ground, record, tell)
         contest.run()
-    return _conclude(folder, ground.task)
+        return _finish(folder, read_stored(folder), tell)
 
 
 def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEvent | None = None) -> Study:
@@ -130,12 +139,47 @@ def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEven
         if ended is not None:
             phase(f"{folder} is finished already: nothing is left to do. Its result:")
             write_leaderboard(folder, ended)
-            return _conclude(folder, stored.task)
-        if stored.request.model:
-            phase("preparing: the model and token counts")
-        contest = Contest.again(stored, tell)
-        contest.run()
-    return _conclude(folder, contest.ground.task)
+        else:
+            if stored.request.model:
+                phase("preparing: the model and token counts")
+            Contest.again(stored, tell).run()
+        return _finish(folder, stored, tell)
+
+
+def curve(
+    folder: str | Path,
+    *,
+    budget: str = "10m",
+    progress: bool | None = None,
+    on_event: OnEvent | None = None,
+) -> Study:
+    """Measure what more labels are worth: the finalists of a finished run, made again from fewer training rows.
+
+    Three draws of 8, 16, 32 … rows and of all of them, each fitted with the settings that the run found. The run's
+    recommendation and page are written again with what follows. What was measured before is kept, so a larger
+    budget goes on where a smaller one ended.
+
+    Args:
+        folder: a run that is finished.
+        budget: `10m`, `1h30m`, `40trials` or `3e14flop`.
+        progress: as in `compare`.
+        on_event: told of every event as it happens.
+
+    Raises:
+        CandidateError: the run is not finished, or damaged.
+        SettingError: it has too few training rows.
+        BudgetError: the budget does not hold the curve of the pick.
+    """
+    from tunewise.settings import Budget
+    from tunewise.study.learning import survey
+    from tunewise.study.stored import read_stored
+
+    folder = Path(folder)
+    allowed = Budget.parse(budget)
+    with watched(on_event, progress) as tell:
+        stored = read_stored(folder)
+        survey(folder, stored, allowed, tell)
+    return _conclude(folder, stored.task)
 
 
 def plan(
@@ -147,15 +191,23 @@ def plan(
     margin: float = 2.0,
     seed: int = 0,
     truncate: bool = False,
+    requests_per_month: float | None = None,
+    updates_per_month: float | None = None,
+    real_time: bool = False,
     **reading: Any,
 ) -> Plan:
-    """What the data look like, which trials would run, and what each would take; nothing is spent or written."""
+    """What the data look like, which trials would run, and what each would take; nothing is spent or written.
+
+    `requests_per_month`, `updates_per_month` and `real_time`, as in `recommend`, are for its advice.
+    """
+    from tunewise.recommend import Wishes
     from tunewise.study.contest import prepare
     from tunewise.study.plan import plan_of
 
     request = request_of(model, methods, budget, margin, seed, truncate)
+    wishes = Wishes.of(requests=requests_per_month, updates=updates_per_month, real_time=real_time)
     task = task_of(task, seed, reading, inspect.signature(plan).parameters)
-    return plan_of(prepare(task, with_methods(request, methods, task)))
+    return plan_of(prepare(task, with_methods(request, methods, task)), wishes.demand, real_time=real_time)
 
 
 def fit(
@@ -259,6 +311,7 @@ def recommend(
     max_ms: float | None = None,
     max_memory: str | float | None = None,
     real_time: bool = False,
+    price_per_hour: float | None = None,
 ) -> Recommendation:
     """The recommendation of a run, derived again from its files; nothing is computed anew, nothing is written.
 
@@ -270,6 +323,7 @@ def recommend(
         max_ms: leave out finalists that take longer for a request, as measured in the test.
         max_memory: leave out finalists that need more to answer, as `1GB` or in bytes.
         real_time: leave out finalists whose instruction cannot change with each request.
+        price_per_hour: of the machine, in any currency; costs are then told in it as well.
 
     Raises:
         SettingError: a wish is no number, or no finalist does what is wished for.
@@ -280,13 +334,13 @@ def recommend(
     from tunewise.recommend import recommend as derive
 
     memory = bytes_of(max_memory, "max memory") if isinstance(max_memory, str) else max_memory
-    usual = Wishes()
-    wishes = Wishes(
-        requests=usual.requests if requests_per_month is None else requests_per_month,
-        updates=usual.updates if updates_per_month is None else updates_per_month,
+    wishes = Wishes.of(
+        requests=requests_per_month,
+        updates=updates_per_month,
         max_ms=max_ms,
         max_memory_mb=None if memory is None else memory / 1e6,
         real_time=real_time,
+        price_per_hour=price_per_hour,
     )
     return derive(Path(folder), margin=margin, wishes=wishes)
 
@@ -348,6 +402,21 @@ def _candidate(folder: Path) -> Path:
     inside = sorted(path.parent.name for path in folder.glob(f"*/{CANDIDATE}"))
     hint = f" It holds the candidates {', '.join(inside)}: name one of them." if inside else ""
     raise CandidateError(f"{folder} is neither a run (no run.json) nor a candidate (no {CANDIDATE}).{hint}")
+
+
+def _finish(folder: Path, stored: Stored, tell: OnEvent) -> Study:
+    """Write what follows from the records of a run; measure its learning curves, where they were asked for."""
+    from tunewise.study.learning import survey
+
+    study = _conclude(folder, stored.task)
+    if stored.request.curve is None:
+        return study
+    try:
+        survey(folder, stored, stored.request.curve, tell)
+    except BudgetError as error:  # the comparison is done, and nothing of it is lost
+        tell({"event": "message", "trial": None, "text": str(error)})
+        return study
+    return _conclude(folder, stored.task)
 
 
 def _conclude(folder: Path, task: Task) -> Study:

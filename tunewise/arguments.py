@@ -47,6 +47,7 @@ def request_of(
     margin: float,
     seed: int,
     truncate: bool,
+    curve: str | None = None,
 ) -> Request:
     """The request that these arguments make, before the data are known; raises SettingError for a wrong one."""
     from tunewise.methods import get
@@ -59,7 +60,15 @@ def request_of(
         get(name)  # unknown names are refused before any data are read
     if not 0 <= margin <= 100:
         raise SettingError(f"margin: found {margin:g}; expected points of score between 0 and 100.")
-    return Request(models[0], (), Budget.parse(budget), float(margin), int(seed), truncate)
+    return Request(
+        models[0],
+        (),
+        Budget.parse(budget),
+        float(margin),
+        int(seed),
+        truncate,
+        curve=Budget.parse(curve) if curve else None,
+    )
 
 
 def with_methods(request: Request, methods: Sequence[str] | str | None, task: Task) -> Request:
@@ -109,6 +118,8 @@ def as_settings(request: Request, folder: Path) -> dict[str, Any]:
         "margin": request.margin,
         "seed": request.seed,
         "truncate": request.truncate,
+        "curve": request.curve is not None,
+        **({"curve_budget": request.curve.text} if request.curve else {}),
         "out": str(folder),
     }
     return {name: {"value": value, "from": "api"} for name, value in values.items()}

@@ -25,6 +25,9 @@ NOT_AGAIN = "It cannot be made again: restore it from a copy, or compare again w
 """What to do about a record that follows from no other file of the run."""
 TEST_AGAIN = "Restore it from a copy, or delete it: `tunewise resume` then has the candidate answer again."
 """What to do about the stored answers of a candidate to the test rows."""
+CURVE = "curve.jsonl"
+CURVE_AGAIN = "Restore it from a copy, or delete it: `tunewise curve` on the run measures it again."
+"""What to do about the answers that learning curves are made of."""
 DERIVED = ("leaderboard.csv", "recommendation.json")
 """Files that follow from others."""
 
@@ -33,6 +36,8 @@ def mending(where: str) -> str:
     """What to do about damage at `where`, which begins with the name of a file of the run."""
     if where.startswith(DERIVED):
         return "Restore the file, or run `tunewise resume` on the folder to write it again."
+    if where.startswith(CURVE):
+        return CURVE_AGAIN
     return TEST_AGAIN if where.startswith("predictions/") else NOT_AGAIN
 
 

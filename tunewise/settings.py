@@ -95,6 +95,12 @@ class ReadingSettings(BaseModel):
     group: str | None = _setting(
         None, "Column whose equal values stay in one split, for example a customer.", "COL", "a column name"
     )
+    time: str | None = _setting(
+        None,
+        "Column with dates or numbers: the newest rows are the test, those before them validation.",
+        "COL",
+        "a column name",
+    )
     instruction: str | None = _setting(None, "What the model is told to do.", "TEXT", "a text")
     labels: Path | None = _setting(
         None,
@@ -160,6 +166,18 @@ class Settings(ReadingSettings):
         "",
         "true or false",
     )
+    curve: bool = _setting(
+        False,
+        "Measure learning curves of the finalists afterwards: what more labels are worth.",
+        "",
+        "true or false",
+    )
+    curve_budget: str = _setting(
+        "10m",
+        "What the learning curves may take beside the budget, written as that.",
+        "BUDGET",
+        "a time (90s, 10m, 1h30m), a number of trials (40trials) or counted work (3e14flop), greater than 0",
+    )
     out: Path | None = _setting(
         None,
         "New folder for the results; by default runs/ and the name of the data.",
@@ -218,7 +236,7 @@ class Settings(ReadingSettings):
             raise unknown("kind", value, KINDS)
         return value
 
-    @field_validator("budget")
+    @field_validator("budget", "curve_budget")
     @classmethod
     def _understood(cls, value: str) -> str:
         try:

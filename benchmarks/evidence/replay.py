@@ -152,6 +152,9 @@ class Replayed:
     def run(self, proposal: Proposal) -> Outcome:
         """What became of the trial, up to where it is asked for."""
         line = self._line(proposal)
+        if line is not None and proposal.repeats:  # evidence about the method: it costs, and is no candidate
+            work = self.case.work(line["work"]) + self.case.overhead(proposal.method.name)
+            return Outcome(proposal.trial, "finished", line["value"], line["log_loss"], work)
         if line is None:  # it failed when the grid was filled
             return Outcome(proposal.trial, "failed")
         overhead = self.case.overhead(proposal.method.name)

@@ -4,7 +4,7 @@ import json
 import types
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -53,6 +53,8 @@ class TestCompare:
             "budget": "40trials",
             "margin": 1.5,
             "seed": 3,
+            "curve": False,
+            "curve_budget": "10m",
             "out": Path("here"),
         }
         assert record["train_rows"] == {"value": 64, "from": "flag"}
@@ -70,6 +72,8 @@ class TestCompare:
             "margin": 2.0,
             "seed": 0,
             "truncate": False,
+            "curve": False,
+            "curve_budget": "10m",
             "out": Path("runs/tickets"),
         }
 
@@ -317,7 +321,8 @@ class TestPlan:
 class TestRecommend:
     def test_wishes_become_arguments(self, api: FakeApi) -> None:
         flags = (
-            "--requests-per-month 1e6 --updates-per-month 2 --max-ms 50 --max-memory 1GB --real-time --margin 1"
+            "--requests-per-month 1e6 --updates-per-month 2 --max-ms 50 --max-memory 1GB --real-time --margin 1 "
+            "--price-per-hour 1.2"
         )
         assert run("recommend", "r", *flags.split()).exit_code == 0
         name, given, named = api.only_call()
@@ -329,6 +334,7 @@ class TestRecommend:
             "max_memory": "1GB",
             "real_time": True,
             "margin": 1.0,
+            "price_per_hour": 1.2,
         }
 
     def test_it_shows_the_verdict_and_what_every_finalist_costs(self, api: FakeApi) -> None:
@@ -430,3 +436,55 @@ class TestTheRest:
     def test_every_command_has_help(self, command: str) -> None:
         assert run(command, "--help").exit_code == 0
         assert command in run("--help").stdout
+
+
+class TestCurve:
+    LEARNING: ClassVar[dict[str, Any]] = {
+        "labels": 64,
+        "validation": 20,
+        "candidates": {
+            "lora": {
+                "family": "fine-tuning",
+                "scores": {"8": [0.5, 0.6, 0.7], "64": [0.8, 0.8, 0.8]},
+                "twice": {"value": 0.85, "low": 0.8, "high": 0.9},
+                "advantage": None,
+                "advantage_ci": None,
+            },
+            "few-shot": {
+                "family": "prompt engineering",
+                "scores": {"8": [0.4, 0.4, 0.4]},
+                "twice": None,
+                "advantage": 21.3,
+                "advantage_ci": [3.2, 40.0],
+            },
+        },
+        "constant": {},
+        "unmeasured": ["few-shot"],
+    }
+
+    def test_the_curves_are_told_without_the_costs(self, api: FakeApi) -> None:
+        told = replace(RECOMMENDATION, learning=self.LEARNING)
+        api.answers["curve"] = types.SimpleNamespace(folder=Path("r"), recommendation=told)
+        shown = run("curve", "r", "--budget", "3m")
+        assert shown.exit_code == 0
+        name, given, named = api.calls[-1]
+        assert (name, given, named["budget"]) == ("curve", (Path("r"),), "3m")
+        rows = [line.split() for line in shown.stdout.splitlines()]
+        assert ["lora", "0.600", "0.800", "0.850", "(0.800–0.900)", "–"] in rows
+        assert ["few-shot", "0.400", "–", "21", "(3", "to", "40)"] in rows
+        assert "Not measured, or not to the end: few-shot." in shown.stdout
+        assert "What they cost" not in shown.stdout
+
+    def test_json_is_the_recommendation(self, api: FakeApi) -> None:
+        told = replace(RECOMMENDATION, learning=self.LEARNING)
+        api.answers["curve"] = types.SimpleNamespace(folder=Path("r"), recommendation=told)
+        assert json.loads(run("curve", "r", "--json").stdout)["learning"]["labels"] == 64
+
+    def test_compare_passes_the_curve_on_and_plan_knows_none(self, api: FakeApi, tmp_path: Path) -> None:
+        assert (
+            run("compare", "a.csv", "--curve", "--curve-budget", "5m", "--out", str(tmp_path / "r")).exit_code == 0
+        )
+        named = api.calls[-1][2]
+        assert (named["curve"], named["curve_budget"]) == (True, "5m")
+        assert run("plan", "a.csv", "--curve").exit_code == 2
+        assert run("compare", "a.csv", "--curve-budget", "soon").exit_code == 2

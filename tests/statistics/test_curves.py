@@ -9,6 +9,7 @@ from tunewise.errors import DataError
 from tunewise.statistics.curves import (
     Curve,
     PowerLaw,
+    crossing,
     data_advantage,
     data_advantage_interval,
     fit,
@@ -135,3 +136,44 @@ def test_curves_without_a_common_score_have_no_advantage() -> None:
 def test_too_few_points_are_no_curve(sizes: tuple[int, ...], shape: tuple[int, int]) -> None:
     with pytest.raises(DataError, match="expected 5 rising sizes and 3 draws"):
         Curve(sizes, np.zeros(shape))
+
+
+def test_where_curves_cross_is_found_with_an_interval() -> None:
+    """0.7 - 0.5 / n^0.5 leads 0.95 - 1.5 / n^0.5 until n = (1 / 0.25)^2 = 16."""
+    quick, slow = PowerLaw(0.7, 0.5, 0.5), PowerLaw(0.95, 1.5, 0.5)
+    found = crossing(curve_of(quick), curve_of(slow), 512)
+    assert found is not None
+    assert (found.at, found.low, found.high) == pytest.approx((16.0, 16.0, 16.0), rel=1e-3)
+    assert crossing(curve_of(slow), curve_of(quick), 512) is None
+    held = 0
+    for seed in range(40):
+        noisy = crossing(
+            curve_of(quick, noise=0.02, seed=seed), curve_of(slow, noise=0.02, seed=100 + seed), 512, resamples=200
+        )
+        assert noisy is not None
+        held += noisy.low <= 16 <= (noisy.high or 512)
+    assert held >= 34
+
+
+def test_a_crossing_whose_interval_leaves_reach_has_no_upper_end() -> None:
+    """Level at 1,024 labels in truth: from the points up to 256 nobody can tell whether that is before 1,100."""
+    quick, slow = PowerLaw(0.8, 0.5, 0.5), PowerLaw(0.825, 1.3, 0.5)
+    found = [
+        crossing(curve_of(quick, noise=0.02, seed=seed), curve_of(slow, noise=0.02, seed=50 + seed), 1100)
+        for seed in range(10)
+    ]
+    assert any(one is not None and one.high is None for one in found)
+
+
+def test_scores_on_rows_drawn_again_take_the_place_of_a_guess() -> None:
+    scores = np.tile(np.linspace(0.4, 0.8, 6)[:, None], (1, 3))
+    luck = 0.03 * np.random.default_rng(0).standard_normal((400, 1, 1))
+    known = Curve(SIZES, scores, redrawn=scores + luck)
+    drawn = known.resampled(400, 0)
+    assert drawn.std(axis=0) == pytest.approx(0.03, rel=0.1)
+    # The luck is that of all sizes, so it moves the curve and not its slope.
+    assert (drawn[:, -1] - drawn[:, 0]).std() < 1e-9
+    better = Curve(SIZES, scores + 0.05, redrawn=scores + 0.05 + luck)
+    advantage = data_advantage_interval(better, known, resamples=400)
+    assert advantage is not None
+    assert advantage[0] > 0

@@ -68,13 +68,37 @@ def test_with_room_every_method_runs_and_the_best_rate_goes_on() -> None:
     runner = Pretending(losses={5e-4: 0.2, 1e-3: 0.5, 2e-3: 0.9})
     go(runner, Allowance(None, None))
     assert {p.method.name for p in runner.asked} == set(registered())
-    full_runs = [p for p in runner.asked if p.method.name == "lora" and p.until is None]
+    full_runs = [p for p in runner.asked if p.method.name == "lora" and p.until is None and not p.repeats]
     assert [p.parameters["learning_rate"] for p in full_runs] == [5e-4]
     chain = next(p for p in runner.asked if p.method.name == "prompt-then-lora")
     assert chain.parameters["learning_rate"] == 5e-4
     assert chain.start_from is not None
     assert chain.start_from.startswith("few-shot-")
     assert {"lora-1", "lora-3"} <= set(runner.pruned)
+
+
+def test_the_two_leading_methods_are_trained_again_and_never_count_as_candidates() -> None:
+    runner = Pretending(losses={5e-4: 0.2, 1e-3: 0.5, 2e-3: 0.9})
+    race = go(runner, Allowance(None, None))
+    again = [proposal for proposal in runner.asked if proposal.repeats]
+    assert [proposal.more_seed for proposal in again] == [1, 1, 2, 2]
+    for proposal in again:
+        first = race.made[proposal.repeats or ""]
+        assert (proposal.parameters, proposal.start_from) == (first.parameters, first.start_from)
+        assert proposal.until is None
+        best = race.best_of(proposal.method.name)
+        assert best is not None
+        assert best.trial != proposal.trial
+
+
+def test_what_is_left_over_goes_to_seeds_before_the_next_rate_and_keeps_their_test() -> None:
+    tests = {method.name: 1e12 for method in METHODS if method.work}
+    for seconds in (300, 600, 1200, 2400):
+        runner = Pretending()
+        race = go(runner, Allowance(seconds * 3e11, None, tests))
+        again = sum(proposal.repeats is not None for proposal in runner.asked)
+        most = max(proposal.forecast_work for proposal in runner.asked)
+        assert race.spent + 1e12 * again <= seconds * 3e11 + sum(tests.values()) + most
 
 
 @given(seconds=st.floats(20, 3000), factor=st.floats(0.3, 3.0))

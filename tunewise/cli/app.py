@@ -17,7 +17,7 @@ from tunewise.cli.options import takes_settings
 from tunewise.cli.usage import Commands, Comparing
 from tunewise.figures import counted
 from tunewise.run_folders import RUNS, free, name_of
-from tunewise.settings import Resolved, resolve
+from tunewise.settings import Resolved, Settings, resolve
 
 DEMO = {"train_rows": 256, "validation": 200}
 DEMO_DATA = "trec"
@@ -40,6 +40,15 @@ Data = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+Requests = Annotated[
+    float | None, typer.Option(metavar="N", help="Requests that costs are counted for. [default: 100000]")
+]
+Updates = Annotated[
+    float | None, typer.Option(metavar="N", help="How often it is made again in a month. [default: 1]")
+]
+RealTime = Annotated[
+    bool, typer.Option("--real-time", help="The instruction must be free to change with each request.")
+]
 
 
 def _version(asked: bool) -> None:
@@ -63,7 +72,7 @@ def _root(
 
 @app.command()
 @guarded
-@takes_settings("budget", "seed")
+@takes_settings("budget", "seed", "curve", "curve_budget")
 def demo(flags: dict[str, Any], as_json: Json = False) -> None:
     """Compare every method on real questions (TREC) with 256 training rows, in 10 minutes."""
     _compare(DEMO_DATA, resolve(DEMO | flags, file=None), free(RUNS / "demo"), as_json)
@@ -80,8 +89,15 @@ def compare(data: Data, flags: dict[str, Any], as_json: Json = False) -> None:
 
 @app.command(cls=Comparing)
 @guarded
-@takes_settings()
-def plan(data: Data, flags: dict[str, Any], as_json: Json = False) -> None:
+@takes_settings(*(name for name in Settings.model_fields if not name.startswith("curve")))
+def plan(
+    data: Data,
+    flags: dict[str, Any],
+    requests_per_month: Requests = None,
+    updates_per_month: Updates = None,
+    real_time: RealTime = False,
+    as_json: Json = False,
+) -> None:
     """Show, before anything is spent, what the data look like and which trials would run."""
     from tunewise import api
     from tunewise.cli.output import print_plan
@@ -89,7 +105,13 @@ def plan(data: Data, flags: dict[str, Any], as_json: Json = False) -> None:
 
     with progress() as on_event:
         told(on_event)("measuring the data and this machine")
-        planned = api.plan(data, **_arguments(resolve(flags)))
+        planned = api.plan(
+            data,
+            **_arguments(resolve(flags)),
+            requests_per_month=requests_per_month,
+            updates_per_month=updates_per_month,
+            real_time=real_time,
+        )
     if as_json:
         _print_json(planned.to_json())
     else:
@@ -110,23 +132,40 @@ def resume(run: Run, as_json: Json = False) -> None:
 
 @app.command()
 @guarded
+def curve(
+    run: Run,
+    budget: Annotated[str, typer.Option(metavar="BUDGET", help="What the curves may take, as in 10m.")] = "10m",
+    as_json: Json = False,
+) -> None:
+    """Measure what more labels are worth: a run's finalists, made again from fewer rows."""
+    from tunewise import api
+    from tunewise.cli.output import print_recommendation
+    from tunewise.progress import progress
+
+    with progress() as on_event:
+        study = api.curve(run, budget=budget, on_event=on_event)
+    if as_json:
+        _print_study(study, as_json)
+    else:
+        print_recommendation(study.recommendation, costs=False)
+
+
+@app.command()
+@guarded
 def recommend(
     run: Run,
-    requests_per_month: Annotated[
-        float | None, typer.Option(metavar="N", help="Requests that costs are counted for. [default: 100000]")
-    ] = None,
-    updates_per_month: Annotated[
-        float | None, typer.Option(metavar="N", help="How often it is made again in a month. [default: 1]")
-    ] = None,
+    requests_per_month: Requests = None,
+    updates_per_month: Updates = None,
     max_ms: Annotated[
         float | None, typer.Option(metavar="MS", help="Milliseconds that a request may take, as in the test.")
     ] = None,
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory that answering may take, as in 1GB.")
     ] = None,
-    real_time: Annotated[
-        bool, typer.Option("--real-time", help="The instruction must be free to change with each request.")
-    ] = False,
+    real_time: RealTime = False,
+    price_per_hour: Annotated[
+        float | None, typer.Option(metavar="PRICE", help="Of the machine: costs are told in its currency as well.")
+    ] = None,
     margin: Annotated[
         float | None, typer.Option(metavar="POINTS", help="Points of score that a lower cost may be worth.")
     ] = None,
@@ -144,6 +183,7 @@ def recommend(
         max_ms=max_ms,
         max_memory=max_memory,
         real_time=real_time,
+        price_per_hour=price_per_hour,
     )
     if as_json:
         _print_json({**found.to_json(), "folder": str(run)})
@@ -290,6 +330,8 @@ def _compare(data: str, resolved: Resolved, out: Path, as_json: bool) -> None:
         study = api.compare(
             data,
             **_arguments(resolved),
+            curve=resolved.settings.curve,
+            curve_budget=resolved.settings.curve_budget,
             out=out,
             settings=resolved.record() | {"out": {"value": str(out), "from": resolved.origins["out"]}},
             command=["tunewise", *sys.argv[1:]],

@@ -38,6 +38,8 @@ STAGES = {
     "rung": "rung only: a short trial, to choose the learning rate. The best at the rung goes on to a full run, "
     "the others end there. Which it will be cannot be known before; the plan shows the first.",
     "full run": "full run: trained to its end. Of a tuned method only such trials meet the test.",
+    "another seed": "another seed: the two leading tuned methods again, whichever they will be, so that claims "
+    "count the luck of training.",
     "next rate": "next rate: what is left over buys the next learning rate of the method that leads, whichever it "
     "will be.",
 }
@@ -113,6 +115,7 @@ def print_study(study: Any) -> None:
     say()
     print_leaderboard(study.leaderboard, recommendation.pick)
     _print_verdict(recommendation)
+    _print_learning(recommendation)
     say_each("How the data were read", reading_notes(study.task))
     say()
     say(f"Report: {study.folder / 'report.html'}")
@@ -122,9 +125,52 @@ def print_study(study: Any) -> None:
         print(f"  {command}")
 
 
-def print_recommendation(recommendation: Any) -> None:
-    """The verdict, and what each finalist costs to make and to run."""
+def print_recommendation(recommendation: Any, *, costs: bool = True) -> None:
+    """The verdict, what more labels are worth, and what each finalist costs to make and to run."""
     _print_verdict(recommendation)
+    _print_learning(recommendation)
+    if costs:
+        _print_costs(recommendation)
+
+
+def _print_learning(recommendation: Any) -> None:
+    """The learning curves, where they were measured."""
+    told = recommendation.learning
+    if not told:
+        return
+    labels = told["labels"]
+    sizes = sorted({int(size) for one in told["candidates"].values() for size in one["scores"]})
+    say()
+    say(
+        f"What more labels are worth: mean {recommendation.metric} by training rows, {2 * labels:,} extrapolated",
+        style="bold",
+    )
+    headings = [
+        "candidate",
+        *(f">{size:,}" for size in sizes),
+        f">{2 * labels:,}",
+        f">rows saved by {recommendation.pick}",
+    ]
+    table(headings, [_learning_row(name, one, sizes) for name, one in told["candidates"].items()])
+    if told["unmeasured"]:
+        say(f"Not measured, or not to the end: {', '.join(told['unmeasured'])}.")
+
+
+def _learning_row(name: str, told: Mapping[str, Any], sizes: Sequence[int]) -> list[str]:
+    drawn = [told["scores"].get(str(size)) for size in sizes]
+    means = [figures.score(sum(found) / len(found)) if found else figures.NOTHING for found in drawn]
+    twice, saved = told["twice"], told["advantage"]
+    expected = (
+        f"{figures.score(twice['value'])} ({figures.interval(twice['low'], twice['high'])})" if twice else ""
+    )
+    fewer = figures.NOTHING if saved is None else f"{saved:,.0f}"
+    if told["advantage_ci"]:
+        low, high = told["advantage_ci"]
+        fewer += f" ({low:,.0f} to {high:,.0f})"
+    return [name, *means, expected, fewer]
+
+
+def _print_costs(recommendation: Any) -> None:
     demand = recommendation.demand
     say()
     say(
@@ -133,6 +179,8 @@ def print_recommendation(recommendation: Any) -> None:
         style="bold",
     )
     headings = ["candidate", ">set-up s", ">work", ">s/1,000", ">work/1,000", ">tokens/1,000", ">even at"]
+    if any("money" in costs["setup"] for costs in recommendation.costs.values()):
+        headings += [">set-up price", ">price/1,000"]
     table(headings, [_cost_row(recommendation, name) for name in recommendation.costs])
     say()
     others = "other finalist that does what is asked" if recommendation.left_out else "other finalist"
@@ -159,6 +207,7 @@ def _cost_row(recommendation: Any, name: str) -> list[str]:
         figures.operations(each["work"]),
         figures.short(each["prompt_tokens"]),
         standing,
+        *(figures.short(part["money"]) for part in (setup, each) if "money" in part),
     ]
 
 

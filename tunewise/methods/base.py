@@ -89,6 +89,8 @@ class Method(Protocol):
     """The method whose best result it starts from, or None to start from the base model."""
     order: ClassVar[int]
     """Its place within its family: the cheaper first try goes first."""
+    learns_from_rows: ClassVar[bool] = True
+    """Whether more labelled rows may make its result better."""
     work: ClassVar[str | None]
     """The kind of work (`tunewise.cost.KINDS`) that a fit consists of; None where no language model works."""
 

@@ -58,6 +58,7 @@ class Majority(Method):
     family: ClassVar[str] = "baseline"
     needs: ClassVar[frozenset[str]] = frozenset()
     order: ClassVar[int] = 0
+    learns_from_rows: ClassVar[bool] = False
     work: ClassVar[str | None] = None
     predictor: ClassVar[Any] = MajorityPredictor
 

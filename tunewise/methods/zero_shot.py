@@ -26,6 +26,7 @@ class ZeroShot(Method):
     family: ClassVar[str] = "prompt engineering"
     needs: ClassVar[frozenset[str]] = frozenset({"label-scores"})
     order: ClassVar[int] = 0
+    learns_from_rows: ClassVar[bool] = False
     work: ClassVar[str | None] = "score"
 
     calibrations: tuple[str, ...] = CALIBRATIONS

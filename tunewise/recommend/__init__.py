@@ -22,8 +22,10 @@ from tunewise.errors import SettingError
 from tunewise.recommend.cautions import cautions
 from tunewise.recommend.costs import break_evens, conditions, front
 from tunewise.recommend.evidence import Evidence, read_evidence
-from tunewise.recommend.reasons import Findings, reasons
+from tunewise.recommend.learning import learning
+from tunewise.recommend.reasons import ANSWERS, Findings, Reason, reasons
 from tunewise.recommend.recommendation import Compared, Recommendation
+from tunewise.recommend.seeds import seeds
 from tunewise.recommend.wishes import INSTRUCTED, Wishes
 from tunewise.rule import Finalist, Verdict, judge, nominate, told_apart
 from tunewise.statistics import Difference, rows_needed, rows_needed_continuous, smallest_margin
@@ -54,8 +56,14 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
     findings = replace(_findings(evidence, margin), afterwards=other, left_out=left_out)
     pick = evidence.entry(findings.verdict.pick)
     runner_up = next((entry.candidate for entry in evidence.entries if entry is not pick), None)
+    price = _price(evidence, wishes)
+    trained = seeds(evidence, pick.candidate)
     why = reasons(evidence, findings)
+    if trained is not None:
+        why += tuple(Reason(text, ANSWERS) for text in trained.sentences(pick.candidate, runner_up))
     behind = findings.to_pick[runner_up] if runner_up else None
+    learnt = learning(folder, evidence, pick.candidate)
+    turns = conditions(evidence, lambda some: _verdict(some, *_named(some, margin), margin), INSTRUCTED)
     return Recommendation(
         pick=pick.candidate,
         status=findings.verdict.status,
@@ -78,14 +86,14 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
         smallest_margin_shown=findings.smallest_margin,
         rows_needed=findings.rows_needed,
         next_commands=_next_commands(folder, evidence, pick.candidate if other or any(wishes.words()) else None),
-        conditions=tuple(
-            conditions(evidence, lambda some: _verdict(some, *_named(some, margin), margin), INSTRUCTED)
-        ),
-        costs={entry.candidate: entry.costs.to_json() for entry in evidence.entries},
+        conditions=(*turns, *(learnt.sentences(pick.candidate) if learnt else ())),
+        costs={entry.candidate: entry.costs.to_json(price) for entry in evidence.entries},
         break_even_requests=break_evens(evidence, pick.candidate),
         front=front(evidence.entries),
         left_out=left_out,
         demand={"requests": wishes.requests, "updates": wishes.updates},
+        seeds=trained.to_json() if trained else {},
+        learning=learnt.to_json() if learnt else {},
         folder=folder,
     )
 
@@ -104,6 +112,18 @@ def _wished(evidence: Evidence, wishes: Wishes) -> tuple[Evidence, dict[str, str
         raise SettingError(f"no finalist does what is asked: {said}. Ask for less, or compare other methods.")
     evidence = evidence.only(kept) if left_out else evidence
     return (evidence if wishes.demand == evidence.demand else evidence.at(wishes.demand)), left_out
+
+
+def _price(evidence: Evidence, wishes: Wishes) -> float | None:
+    """Of a unit of work, by the machine's measured rate; None where no price was given."""
+    if wishes.price_per_hour is None:
+        return None
+    if not evidence.rate:
+        raise SettingError(
+            "price per hour: this run counted operations and no seconds, so nothing can be priced; compare with a "
+            "budget in minutes."
+        )
+    return wishes.price_per_hour / 3600 / evidence.rate
 
 
 def _exploring(wishes: Wishes, left_out: Mapping[str, str]) -> Iterator[str]:

@@ -10,9 +10,12 @@ from tunewise.figures import counted
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.recommend.reasons import Findings, points
 from tunewise.rule import told_apart
+from tunewise.statistics import wilson
 
 ROUGH_ROWS = 100
 ROUGH_ROWS_PER_LABEL = 10
+FEW_ALIKE = 30
+"""Rows alike below which nothing is said of how noisy labels are."""
 LARGE_SHARE = 0.8
 LARGE_RATIO = 10
 
@@ -25,6 +28,7 @@ def cautions(evidence: Evidence, findings: Findings) -> tuple[str, ...]:
         *_margin_changed(evidence, findings),
         *_nomination_changed(evidence, findings),
         *_overfitting(evidence, findings, pick),
+        *_above_the_ceiling(evidence, pick),
         *_rough(evidence),
         *_imbalance(evidence),
         *_invalid(evidence),
@@ -84,6 +88,20 @@ def _overfitting(evidence: Evidence, findings: Findings, pick: Entry) -> Iterato
             f"{pick.candidate} scored {pick.finalist.validation_score:.3f} on validation and "
             f"{pick.score:.3f} on test; the gap of {points(gap)} points is more than the sizes of both "
             "samples explain. It may be fitted to the validation rows, or the test rows differ from them."
+        )
+
+
+def _above_the_ceiling(evidence: Evidence, pick: Entry) -> Iterator[str]:
+    """A score that the labels do not allow, as far as rows alike tell."""
+    alike, agreeing = (evidence.profile.get(name) or 0 for name in ("alike", "alike_agreeing"))
+    if evidence.metric.name != "accuracy" or alike < FEW_ALIKE or agreeing == alike:
+        return
+    ceiling = wilson(int(agreeing), int(alike))
+    if pick.score > ceiling.high:
+        yield (
+            f"{pick.candidate} scores {pick.score:.3f}, more than labels as noisy as those of the rows that are "
+            f"alike allow ({ceiling.low:.3f} to {ceiling.high:.3f}): part of it may be a habit of who labelled "
+            "them, or these rows are harder than the others."
         )
 
 

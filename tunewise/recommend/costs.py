@@ -59,8 +59,12 @@ class Costs:
             serving_mb=_known(row, "serving_mb"),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """What it took to make, and what a thousand requests take."""
+    def to_json(self, price: float | None = None) -> dict[str, Any]:
+        """What it took to make, and what a thousand requests take.
+
+        Args:
+            price: of a unit of work; then both are told in money as well.
+        """
         each = {"milliseconds": self.milliseconds, "prompt_tokens": self.prompt_tokens}
         each["cached_tokens"] = self.cached_tokens
         thousand = {name: None if value is None else round(1000 * value, 1) for name, value in each.items()}
@@ -68,10 +72,15 @@ class Costs:
             "setup": {
                 "labels": self.labels,
                 "work": self.works.setup,
+                **({} if price is None else {"money": price * self.works.setup}),
                 "seconds": self.setup_seconds,
                 "peak_mb": self.setup_mb,
             },
-            "per_1000_requests": {"work": 1000 * self.works.request, **thousand},
+            "per_1000_requests": {
+                "work": 1000 * self.works.request,
+                **({} if price is None else {"money": 1000 * price * self.works.request}),
+                **thousand,
+            },
             "serving_mb": self.serving_mb,
         }
 

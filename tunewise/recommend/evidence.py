@@ -67,6 +67,10 @@ class Evidence:
     events: tuple[Mapping[str, Any], ...]
     untested: tuple[str, ...]
     """Candidates that finished but never met the test split."""
+    repeats: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    """Of candidates that were trained again with other seeds, what these answered to the test rows."""
+    rate: float | None = None
+    """Work that the run's machine does in a second; None where the run counted operations alone."""
     demand: Demand = USUAL
     """What costs are counted for."""
     _compared: dict[tuple[str, str], Difference] = field(default_factory=dict)
@@ -100,7 +104,9 @@ class Evidence:
 
     def only(self, candidates: Collection[str]) -> Evidence:
         """The same without the other finalists."""
-        return replace(self, entries=tuple(entry for entry in self.entries if entry.candidate in candidates))
+        entries = tuple(entry for entry in self.entries if entry.candidate in candidates)
+        repeats = {name: found for name, found in self.repeats.items() if name in candidates}
+        return replace(self, entries=entries, repeats=repeats)
 
     def entry(self, candidate: str) -> Entry:
         """The finalist of that name."""
@@ -141,7 +147,12 @@ def read_evidence(folder: Path) -> Evidence:
     finished = [row.values for row in board if row.values["status"] == "finished"]
     rows = [row for row in finished if row["score"].strip()]
     predictions = {row["candidate"]: _read_test(folder, row) for row in rows}
-    _require_same_rows(folder, predictions)
+    events = tuple(line.values for line in read_lines(_needed(folder / "trials.jsonl"), torn_end=True))
+    again = _repeats(folder, events)
+    repeated = {
+        f"{name}, repeated {n}": lines for name, found in again.items() for n, lines in enumerate(found, 1)
+    }
+    _require_same_rows(folder, predictions | repeated)
     first = next(iter(predictions.values()), [])
     targets = tuple(str(line["target"]) for line in first)
     groups = tuple(str(line["group"]) for line in first if line.get("group") is not None)
@@ -155,9 +166,24 @@ def read_evidence(folder: Path) -> Evidence:
         margin=margin,
         split_rows=split_rows,
         profile=task.get("profile") or {},
-        events=tuple(line.values for line in read_lines(_needed(folder / "trials.jsonl"), torn_end=True)),
+        events=events,
         untested=tuple(row["candidate"] for row in finished if row not in rows),
+        rate=run.section("budget").section("rates").number("score"),
+        repeats={name: tuple(map(_outputs, found)) for name, found in again.items() if name in predictions},
     )
+
+
+def _repeats(folder: Path, events: Iterable[Mapping[str, Any]]) -> dict[str, list[list[Mapping[str, Any]]]]:
+    """By candidate, the answers of its repeats that met the test."""
+    repeats: dict[str, str] = {}
+    found: dict[str, list[list[Mapping[str, Any]]]] = {}
+    for event in events:
+        trial = str(event.get("trial"))
+        if event.get("event") == "started" and event.get("repeats"):
+            repeats[trial] = str(event.get("method"))
+        if event.get("event") == "tested" and trial in repeats:
+            found.setdefault(repeats[trial], []).append(_read_test(folder, {"trial": trial}))
+    return found
 
 
 def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -167,7 +193,7 @@ def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 def _entry(
     row: Mapping[str, str], lines: list[Mapping[str, Any]], targets: tuple[str, ...], metric: metrics.Metric
 ) -> Entry:
-    outputs = tuple("" if line.get("prediction") is None else str(line["prediction"]) for line in lines)
+    outputs = _outputs(lines)
     return Entry(
         finalist=Finalist.from_row(row),
         trial=row["trial"],
@@ -177,6 +203,10 @@ def _entry(
         score=metric.score(outputs, targets),
         costs=Costs.from_row(row, lines),
     )
+
+
+def _outputs(lines: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple("" if line.get("prediction") is None else str(line["prediction"]) for line in lines)
 
 
 def _read_test(folder: Path, row: Mapping[str, str]) -> list[Mapping[str, Any]]:

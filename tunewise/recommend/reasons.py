@@ -9,6 +9,7 @@ more than the status does: a difference that is not shown is told with its inter
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,8 +17,11 @@ from tunewise.figures import counted
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
 from tunewise.statistics import Difference, Interval
+from tunewise.task import Choices
 
 LEADERBOARD, JOURNAL, TASK, ANSWERS = "leaderboard.csv", "trials.jsonl", "task.json", "predictions/*-test.jsonl"
+MAJORITY = 0.7
+"""Share of one label beyond which the worst label is told."""
 WITHOUT_MODEL = ("baseline",)
 PROMPT_ONLY = ("prompt engineering",)
 
@@ -61,6 +65,9 @@ def reasons(evidence: Evidence, findings: Findings) -> tuple[Reason, ...]:
     """Every reason for the pick, the most important first."""
     pick = evidence.entry(findings.verdict.pick)
     found = [Reason(_score(evidence, findings, pick), pick.answers)]
+    worst = _worst_label(evidence, pick)
+    if worst:
+        found.append(Reason(worst, pick.answers))
     if pick.family in WITHOUT_MODEL:
         text = f"No language model was needed: {pick.candidate} is a baseline that works without one."
         found.append(Reason(text, LEADERBOARD))
@@ -108,6 +115,21 @@ def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:
     return (
         f"{pick.candidate} scores {pick.score:.3f} {evidence.metric.name} on {rows} "
         f"(95 % interval {interval.low:.3f} to {interval.high:.3f})."
+    )
+
+
+def _worst_label(evidence: Evidence, pick: Entry) -> str:
+    """What the most frequent label hides: how many rows of the worst one the pick finds."""
+    counts = Counter(evidence.targets)
+    if evidence.spec.kind != "classification" or max(counts.values()) <= MAJORITY * len(evidence.targets):
+        return ""
+    right = Counter(t for t, output in zip(evidence.targets, pick.outputs, strict=True) if t == output)
+    worst = min(counts, key=lambda label: (right[label] / counts[label], -counts[label]))
+    answer = evidence.spec.answer
+    name = answer.name(worst) if isinstance(answer, Choices) else worst
+    return (
+        f"{100 * max(counts.values()) / len(evidence.targets):.0f} % of the test rows have one label. That which "
+        f"{pick.candidate} finds least is {name}: {right[worst]} of its {counts[worst]} test rows."
     )
 
 

@@ -87,6 +87,10 @@ class Recommendation:
     """Finalists that do not do what was asked, with the reason."""
     demand: Mapping[str, float] = field(default_factory=dict)
     """Requests and set-ups that costs are counted for."""
+    seeds: Mapping[str, Any] = field(default_factory=dict)
+    """Scores of finalists trained with several seeds, and the pick beside the others as methods; empty without."""
+    learning: Mapping[str, Any] = field(default_factory=dict)
+    """What more labels are worth, by the learning curves; empty where none were measured."""
     folder: Path = field(default=Path(), compare=False)
     """The run folder; not written."""
 
@@ -122,6 +126,8 @@ class Recommendation:
                 "front",
                 "left_out",
                 "demand",
+                "seeds",
+                "learning",
                 "folder",
             )
             names = [one.name for one in fields(cls) if one.name in data or one.name not in later]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tunewise.cost import USUAL, Demand
 from tunewise.errors import SettingError
@@ -31,6 +32,13 @@ class Wishes:
     """Memory that answering may take, as forecast from its tensors."""
     real_time: bool = False
     """Whether the instruction must be free to change with each request."""
+    price_per_hour: float | None = None
+    """Of the machine, in any currency."""
+
+    @classmethod
+    def of(cls, **given: Any) -> Wishes:
+        """With what is usual for everything that is None."""
+        return cls(**{name: value for name, value in given.items() if value is not None})
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -38,6 +46,7 @@ class Wishes:
             ("updates per month", self.updates, 0.0),
             ("max ms", self.max_ms, 0.0),
             ("max memory", self.max_memory_mb, 0.0),
+            ("price per hour", self.price_per_hour, 0.0),
         ):
             if value is not None and not least <= value < float("inf"):
                 raise SettingError(f"{name}: found {value:g}; expected a number of {least:g} or more.")

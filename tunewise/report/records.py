@@ -72,6 +72,41 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Band:
+    """A score that is expected, and its 95 % band."""
+
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Scores of one candidate by the number of training rows, and what follows from them."""
+
+    name: str
+    family: str
+    scores: Mapping[int, tuple[float, ...]]
+    """Of each size, its draws."""
+    twice: Band | None
+    """With twice the rows; None where the curve is not whole."""
+    four_times: Band | None
+    advantage: float | None
+    """Rows that the pick needs less of for the same score."""
+    advantage_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What more labels are worth."""
+
+    labels: int
+    validation: int
+    curves: tuple[LearningCurve, ...]
+    constant: Mapping[str, float]
+    unmeasured: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """The pick and the evidence for it."""
 
@@ -98,6 +133,8 @@ class Recommendation:
     front: tuple[str, ...]
     updates: float | None
     """Set-ups that costs are counted for."""
+    learning: Learning | None
+    """None where no learning curves were measured."""
 
 
 @dataclass(frozen=True)
@@ -299,7 +336,55 @@ def _recommendation(folder: Path) -> Recommendation | None:
         costs={name: _cost(fields, name) for name in fields.section("costs").values},
         front=fields.texts("front"),
         updates=fields.section("demand").number("updates"),
+        learning=_learning(fields.section("learning")),
     )
+
+
+def _learning(fields: Fields) -> Learning | None:
+    labels = fields.count("labels")
+    candidates = fields.section("candidates")
+    curves = tuple(_curve(name, candidates.section(name)) for name in candidates.values)
+    curves = tuple(curve for curve in curves if curve.scores)
+    if not labels or not curves:
+        return None
+    constant = fields.section("constant")
+    known = {name: constant.number(name) for name in constant.values}
+    return Learning(
+        labels=labels,
+        validation=fields.count("validation") or 0,
+        curves=curves,
+        constant={name: value for name, value in known.items() if value is not None},
+        unmeasured=fields.texts("unmeasured"),
+    )
+
+
+def _curve(name: str, own: Fields) -> LearningCurve:
+    scores: dict[int, tuple[float, ...]] = {}
+    sizes = own.section("scores")
+    for size in sizes.values:
+        drawn = Fields(
+            f"{sizes.where}, {size}", {str(place): value for place, value in enumerate(sizes.items(size))}
+        )
+        found = tuple(value for place in drawn.values if (value := drawn.number(place)) is not None)
+        if not size.isdecimal() or not int(size) or not found:
+            raise sizes.wrong(size, "scores, by a number of rows")
+        scores[int(size)] = found
+    return LearningCurve(
+        name=name,
+        family=own.text("family"),
+        scores=scores,
+        twice=_band(own.section("twice")),
+        four_times=_band(own.section("four_times")),
+        advantage=own.number("advantage"),
+        advantage_interval=own.interval("advantage_ci"),
+    )
+
+
+def _band(own: Fields) -> Band | None:
+    value, low, high = own.number("value"), own.number("low"), own.number("high")
+    if value is None:
+        return None
+    return Band(value, None if low is None or high is None else Interval(low, high))
 
 
 def _cost(fields: Fields, name: str) -> Cost:

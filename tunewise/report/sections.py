@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunewise.report import answers, costs, facts, tables
+from tunewise.report import answers, aspects, costs, facts, learning, tables
 from tunewise.report.records import Run
 from tunewise.report.usage import how_to_use
 from tunewise.report.verdict import verdict
@@ -18,6 +18,8 @@ TITLES = {
     "verdict": "Verdict",
     "leaderboard": "Leaderboard",
     "cost": "Score against cost",
+    "aspects": "The families, aspect by aspect",
+    "learning": "What more labels are worth",
     "trials": "Every trial",
     "answers": "What the pick answered",
     "mistakes": "Ten mistakes",
@@ -33,7 +35,7 @@ def sections(run: Run) -> dict[str, Any]:
     choice = answers.is_choice(run)
     scores = [] if choice else answers.row_scores(run)
     return {
-        "titles": TITLES,
+        "titles": _titles(run),
         "name": run.info.text("name") or run.folder.resolve().name,
         "about": _about(run),
         "metric": metric_name(run.metric),
@@ -44,6 +46,8 @@ def sections(run: Run) -> dict[str, Any]:
         "charts": tables.cost_charts(run),
         "costs": costs.rows(run),
         "costs_summary": costs.summary(run),
+        "aspects": aspects.table(run),
+        "learning": learning.section(run),
         "trials": tables.trial_rows(run),
         "has_journal": run.trials is not None,
         "trial_summary": tables.trial_summary(run),
@@ -62,6 +66,14 @@ def sections(run: Run) -> dict[str, Any]:
         "usage": how_to_use(run),
         "settings": facts.settings(run),
     }
+
+
+def _titles(run: Run) -> dict[str, str]:
+    """The sections that the page has."""
+    told = run.recommendation
+    absent = set() if told is not None and told.learning else {"learning"}
+    absent |= set() if any(row.score is not None for row in run.finalists or ()) else {"aspects"}
+    return {name: title for name, title in TITLES.items() if name not in absent}
 
 
 def _about(run: Run) -> tuple[str, ...]:

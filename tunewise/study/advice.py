@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunewise.adapted import NO_MODEL, loaded
+from tunewise.cost import USUAL, Demand
 from tunewise.figures import counted, short
 from tunewise.methods.base import FAMILIES
 from tunewise.study.contest import Ground
@@ -23,6 +24,7 @@ from tunewise.task import Choices
 BASELINE, PROMPT, SOFT, TUNED, HYBRID = FAMILIES
 SMALL_MODEL = 1e9
 """Parameters below which prompts alone do badly."""
+MANY_REQUESTS, MANY_UPDATES = 1e6, 10
 ALIKE = 3.0
 """Past studies count where they had at most so many times as many training rows and labels, or as few."""
 
@@ -42,6 +44,12 @@ class Situation:
     """Median of a prompt."""
     metric: str
     model: str
+    requests: float = USUAL.requests
+    """Expected a month."""
+    updates: float = USUAL.updates
+    """How often it will be made again in a month."""
+    real_time: bool = False
+    """Whether the instruction must be free to change with each request."""
 
     @property
     def per_label(self) -> float:
@@ -121,6 +129,28 @@ PRIORS = (
         "Demonstrations make long prompts longer; a tuned model needs none of them.",
         "Liu et al. 2022 (T-Few)",
     ),
+    Prior(
+        "an instruction that changes with each request",
+        lambda s: s.real_time,
+        {PROMPT: 10},
+        "Weights and soft prompts are made for one instruction; only a prompt may change with each request.",
+        "what they are",
+    ),
+    Prior(
+        "a million requests a month or more",
+        lambda s: s.requests >= MANY_REQUESTS,
+        {BASELINE: 1, TUNED: 0.5, SOFT: 0.5, PROMPT: -0.5},
+        "Making it is paid once, what a request reads every time: a baseline reads nothing with a model, a tuned "
+        "one no demonstrations.",
+        "Liu et al. 2022 (T-Few)",
+    ),
+    Prior(
+        "ten updates a month or more",
+        lambda s: s.updates >= MANY_UPDATES,
+        {PROMPT: 1, BASELINE: 1, TUNED: -0.5, SOFT: -0.5, HYBRID: -0.5},
+        "What is trained is trained again at each update; a prompt or a baseline is made again in seconds.",
+        "what they are",
+    ),
 )
 """The table of docs/guide.md; a family's place is the sum of what speaks for it."""
 
@@ -170,8 +200,8 @@ class Advice:
         return {"families": list(self.families), "reasons": list(self.reasons)}
 
 
-def situation_of(ground: Ground) -> Situation:
-    """What is known of a task, from its rows and the base model."""
+def situation_of(ground: Ground, demand: Demand = USUAL, *, real_time: bool = False) -> Situation:
+    """What is known of a task, from its rows, the base model, and how it will be used."""
     task, base = ground.task, ground.base.base
     answer = task.spec.answer
     without = base == NO_MODEL
@@ -183,6 +213,9 @@ def situation_of(ground: Ground) -> Situation:
         prompt_tokens=ground.forecaster.tokens.median,
         metric=task.spec.metric,
         model="" if without else base.name,
+        requests=demand.requests,
+        updates=demand.updates,
+        real_time=real_time,
     )
 
 

@@ -26,10 +26,10 @@ from tunewise.study import files
 from tunewise.study.budget import SAVING_SECONDS, Terms, settle
 from tunewise.study.evaluation import evaluate, write_predictions
 from tunewise.study.forecast import Forecaster, TokenStatistics
-from tunewise.study.journal import Event, Journal, mend, read_events
+from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events
 from tunewise.study.policy import Race
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
-from tunewise.study.runner import Worker
+from tunewise.study.runner import Worker, waiting
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
 from tunewise.task import Choices, Task, TaskSpec, Text
 
@@ -88,6 +88,7 @@ class Contest:
             "truncate": request.truncate,
             "seed": request.seed,
             "margin": request.margin,
+            "curve": request.curve.text if request.curve else None,
         }
         write_json(folder / RUN, run)
         contest = cls(folder, request, ground, journal, [])
@@ -140,14 +141,18 @@ class Contest:
         )
         self._phase("searching")
         race(ground, worker).go()
-        shutil.rmtree(self.folder / "trials", ignore_errors=True)
-        rows = [row for row in files.best_rows(read_events(self.folder / JOURNAL)) if row.status == "finished"]
+        events = read_events(self.folder / JOURNAL)
+        rows = [row for row in files.best_rows(events) if row.status == "finished"]
         if not rows:
             raise WorkError(f"not one trial finished; {self.folder / JOURNAL} tells what became of each.")
         self._nominate(rows)
         self._phase("testing the finalists, once")
         for row in rows:
-            self._test(row)
+            self._test(row.trial, self.folder / "candidates" / row.method)
+        for trial in finished_repeats(events):
+            if not self._is_tested(trial):  # then its candidate is there no more
+                self._test(trial, waiting(self.folder, trial))
+        shutil.rmtree(self.folder / "trials", ignore_errors=True)
         if not any(event["event"] == "tested" for event in read_events(self.folder / JOURNAL)):
             raise WorkError(f"not one finalist could be tested; {self.folder / JOURNAL} tells why.")
         self._phase("writing the report")
@@ -169,27 +174,27 @@ class Contest:
             finalists=[row.method for row in rows],
         )
 
-    def _test(self, row: files.Row) -> None:
-        path = self.folder / "predictions" / f"{row.trial}-test.jsonl"
-        candidate = self.folder / "candidates" / row.method
+    def _test(self, trial: str, candidate: Path) -> None:
         origin = read_json(candidate / CANDIDATE).get("trial")
-        if origin != row.trial:
-            raise CandidateError(
-                f"{candidate} holds trial {origin}, expected {row.trial}; the folder was changed."
-            )
-        done = any(event["event"] == "tested" and event["trial"] == row.trial for event in self.past)
-        if done and path.exists():
+        if origin != trial:
+            raise CandidateError(f"{candidate} holds trial {origin}, expected {trial}; the folder was changed.")
+        if self._is_tested(trial):
             return
         forget_scores()
         try:
             evaluation = evaluate(load_predictor(candidate), self.ground.task.test)
         except Exception as error:  # as in a trial: recorded with its reason, and the others go on
-            self.journal.write("failed", row.trial, reason=f"in the test: {error}", error=type(error).__name__)
+            self.journal.write("failed", trial, reason=f"in the test: {error}", error=type(error).__name__)
             return
-        write_predictions(path, evaluation)
-        self.journal.write(
-            "tested", row.trial, score=round(evaluation.score, 6), seconds=round(evaluation.seconds, 3)
-        )
+        write_predictions(self._answers(trial), evaluation)
+        self.journal.write("tested", trial, score=round(evaluation.score, 6), seconds=round(evaluation.seconds, 3))
+
+    def _is_tested(self, trial: str) -> bool:
+        done = any(event["event"] == "tested" and event["trial"] == trial for event in self.past)
+        return done and self._answers(trial).exists()
+
+    def _answers(self, trial: str) -> Path:
+        return self.folder / "predictions" / f"{trial}-test.jsonl"
 
     def _phase(self, text: str) -> None:
         self.journal.tell({"event": "phase", "trial": None, "text": text})

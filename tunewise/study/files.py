@@ -25,6 +25,7 @@ from tunewise.errors import CandidateError
 from tunewise.methods import get
 from tunewise.run_files import TEST_AGAIN, read_lines
 from tunewise.study.evaluation import preference
+from tunewise.study.journal import ENDED
 from tunewise.task import Task, TaskSpec
 from tunewise.whole import writing
 
@@ -127,7 +128,7 @@ class Row:
 def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
     """One row a method: its best finished trial by validation, or its last trial with what became of it."""
     started = {e["trial"]: e for e in events if e["event"] == "started"}
-    ended = {e["trial"]: e for e in events if e["event"] in ("finished", "failed", "pruned", "out_of_budget")}
+    ended = {e["trial"]: e for e in events if e["event"] in ENDED and "repeats" not in started.get(e["trial"], {})}
     rows: dict[str, Row] = {}
     for trial, end in ended.items():
         begin = started.get(trial, end)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,20 @@ def read_events(path: Path) -> list[Event]:
             )
         events.append(dict(line.values))
     return events
+
+
+def repeats_of(events: Iterable[Event]) -> dict[str, str]:
+    """Trials that repeat another with a seed of their own, and which."""
+    return {
+        event["trial"]: event["repeats"] for event in events if event["event"] == "started" and "repeats" in event
+    }
+
+
+def finished_repeats(events: Iterable[Event]) -> list[str]:
+    """The repeats that finished, in order."""
+    events = list(events)
+    repeats = repeats_of(events)
+    return [event["trial"] for event in events if event["event"] == "finished" and event["trial"] in repeats]
 
 
 def mend(path: Path) -> None:

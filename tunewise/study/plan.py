@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tunewise.adapted import NO_MODEL, loaded
+from tunewise.cost import USUAL, Demand
 from tunewise.study.advice import Advice, advise, situation_of
 from tunewise.study.contest import Ground, race
 from tunewise.study.history import past_studies
@@ -121,7 +122,7 @@ class Forecasting:
         self.notes.append(text)
 
 
-def plan_of(ground: Ground) -> Plan:
+def plan_of(ground: Ground, demand: Demand = USUAL, *, real_time: bool = False) -> Plan:
     """What the race would do on `ground`, with times at this machine's rates."""
     base = ground.base.base
     rates = WITHOUT_MODEL if base == NO_MODEL else rates_of(loaded(base))
@@ -140,7 +141,7 @@ def plan_of(ground: Ground) -> Plan:
         budget_seconds=ground.terms.seconds,
         token_lengths={} if base == NO_MODEL else _token_lengths(ground),
         notes=[*ground.notes, *runner.notes],
-        advice=advise(situation_of(ground), _families(ground), past_studies()),
+        advice=advise(situation_of(ground, demand, real_time=real_time), _families(ground), past_studies()),
     )
 
 

@@ -9,7 +9,9 @@ through the same decisions.
 3. Tuned methods: every rate up to a rung, the best rate (by validation log-loss) to the end. Before each of them
    breadth is cut, until the forecast of all that wait fits (`ladders`); what cannot fit is said, not squeezed.
 4. Chains, through the best prompt and at the best rate found.
-5. Work left over goes to the next rate of the leading method.
+5. The two leading tuned methods again, with a second and a third seed: what training by chance does to a score.
+   Such a trial is evidence about its method; it is never what is handed over, so nothing is chosen by its luck.
+6. Work left over goes to the next rate of the leading method.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ from tunewise.study.ladders import Ladder, fit_in
 from tunewise.task import TaskSpec
 
 PROMPT_SHARE = 0.20
+REPEATED = 2
+"""Leading tuned methods that are trained again."""
+MORE_SEEDS = (1, 2)
+"""Added to the seed of the study."""
 RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
 
@@ -44,6 +50,10 @@ class Proposal:
     """Passes after which the trial pauses; None lets it run to its end."""
     forecast_work: float = 0.0
     work_limit: float | None = None
+    repeats: str | None = None
+    """Trial that it repeats with another seed; None for a candidate."""
+    more_seed: int = 0
+    """Added to the seed of the study."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +120,8 @@ class Race:
     runner: Runner
     spent: float = 0.0
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    made: dict[str, Any] = field(default_factory=dict)
-    """Hyper-parameters by trial."""
+    made: dict[str, Proposal] = field(default_factory=dict)
+    """What was asked for, by trial."""
     _numbers: dict[str, int] = field(default_factory=dict)
     _waiting: list[Any] = field(default_factory=list)
     """Tuned methods whose turn is still to come."""
@@ -139,6 +149,7 @@ class Race:
             self._climb(ladder)
             climbed.append(ladder)
             self._waiting.remove(ladder.method)
+        self._repeat(climbed)
         self._spend_the_rest(climbed)
 
     def _give_up(self, methods: Sequence[Any]) -> None:
@@ -155,7 +166,7 @@ class Race:
         finished = [
             outcome
             for trial, outcome in self.outcomes.items()
-            if outcome.status == "finished" and method_of(trial) == method
+            if outcome.status == "finished" and method_of(trial) == method and not self.made[trial].repeats
         ]
         return max(finished, key=_preference, default=None)
 
@@ -185,11 +196,11 @@ class Race:
         epochs = int(space.pop("epochs")[0])
         return Ladder(method, rates, epochs, {name: values[0] for name, values in space.items()})
 
-    def _fits(self, ladders: Sequence[Ladder]) -> bool:
+    def _fits(self, ladders: Sequence[Ladder], kept_back: float = 0.0) -> bool:
         trials = sum(len(ladder.rates) for ladder in ladders)
         kept = {ladder.method.name for ladder in ladders}
         freed = sum(self._test(method) for method in self._waiting if method.name not in kept)
-        left = self._left() + freed
+        left = self._left() + freed - kept_back
         return trials <= self._trials_left() and sum(map(self._price, ladders)) <= left
 
     def _price(self, ladder: Ladder) -> float:
@@ -202,7 +213,7 @@ class Race:
         if method.starts_from is None:
             return 0
         best = self.best_of(method.starts_from)
-        return int(self.made[best.trial].get("shots", 0)) if best else 0
+        return int(self.made[best.trial].parameters.get("shots", 0)) if best else 0
 
     def _climb(self, ladder: Ladder) -> None:
         """Every rate to the rung, then the best rate to the end."""
@@ -238,7 +249,28 @@ class Race:
         """The rate of the best finished trial of the plain method with the same kind of work."""
         plain = [m for m in self.methods if m.work == method.work and m.starts_from is None]
         best = self.best_of(plain[0].name) if plain else None
-        return float(self.made[best.trial]["learning_rate"]) if best else None
+        return float(self.made[best.trial].parameters["learning_rate"]) if best else None
+
+    def _repeat(self, ladders: Sequence[Ladder]) -> None:
+        """A second seed for each leading method, then a third, as long as a whole trial and its test fit."""
+        by_name = {ladder.method.name: ladder for ladder in ladders}
+        best = [outcome for outcome in map(self.best_of, by_name) if outcome is not None]
+        leading = sorted(best, key=_preference, reverse=True)[:REPEATED]
+        for more, outcome in itertools.product(MORE_SEEDS, leading):
+            before = self.made[outcome.trial]
+            one = replace(
+                by_name[before.method.name],
+                rates=(before.parameters["learning_rate"],),
+                epochs=before.parameters["epochs"],
+            )
+            test = self._test(one.method)
+            if not self._fits([one], kept_back=test):
+                return
+            self._freed -= test  # it meets the test as well
+            again = self._proposal(one.method, before.parameters, "another seed", before.start_from)
+            again = replace(again, repeats=outcome.trial, more_seed=more, forecast_work=self._price(one))
+            if self._do(again).status == "out_of_budget":
+                return
 
     def _spend_the_rest(self, ladders: Sequence[Ladder]) -> None:
         """The next rates of the leading tuned method, as long as a whole trial fits."""
@@ -248,7 +280,8 @@ class Race:
             return
         name = method_of(max(best, key=_preference).trial)
         ladder = next(ladder for ladder in ladders if ladder.method.name == name)
-        tried = {made.get("learning_rate") for trial, made in self.made.items() if method_of(trial) == name}
+        own = [made.parameters for trial, made in self.made.items() if method_of(trial) == name]
+        tried = {parameters.get("learning_rate") for parameters in own}
         for rate in self._ladder(ladder.method).rates:
             one = replace(ladder, rates=(rate,))
             if rate in tried:
@@ -280,7 +313,7 @@ class Race:
         outcome = self.runner.run(replace(proposal, work_limit=limit))
         self.spent += outcome.work - (before.work if before else 0.0)
         self.outcomes[proposal.trial] = outcome
-        self.made[proposal.trial] = proposal.parameters
+        self.made[proposal.trial] = proposal
         return outcome
 
     def _left(self) -> float:

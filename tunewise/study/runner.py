@@ -21,7 +21,7 @@ from tunewise.methods.base import Verdict
 from tunewise.study.evaluation import preference, write_predictions
 from tunewise.study.files import artifact_mb, trainable_parameters
 from tunewise.study.forecast import Forecaster
-from tunewise.study.journal import ENDED, Event, Journal
+from tunewise.study.journal import ENDED, Event, Journal, repeats_of
 from tunewise.study.policy import Outcome, Proposal, method_of
 from tunewise.study.trials import Checked, MeteredTrial
 from tunewise.task import Task
@@ -30,6 +30,11 @@ from tunewise.whole import put_folder
 LEAST_DONE_SECONDS = 20.0
 """Counted work below which nothing is concluded about the speed of the machine."""
 MOST_SLOWDOWN = 4.0
+
+
+def waiting(run: Path, trial: str) -> Path:
+    """Where the candidate of a trial waits: until it is on record as finished, or, of a repeat, until its test."""
+    return run / "trials" / trial / "candidate"
 
 
 @dataclass
@@ -76,17 +81,20 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._recorded: dict[str, list[Event]] = {}
+        repeats = repeats_of(self.past)
         for event in self.past:
             if event["trial"]:
                 self._recorded.setdefault(event["trial"], []).append(event)
             elif event["event"] == "message":
                 self._said.add(event["text"])
                 self.stopped_by_clock |= bool(event.get("hard_stop"))
-            if event["event"] == "finished":
+            if event["event"] == "finished" and event["trial"] not in repeats:
                 self._install(event["trial"])
 
     def run(self, proposal: Proposal) -> Outcome:
         """Run, continue or repeat a trial."""
+        if proposal.repeats:  # its test comes beside that of the trial that it repeats
+            self.kept_seconds[proposal.trial] = self.kept_seconds.get(proposal.method.name, 0.0)
         recorded = self._from_journal(proposal)
         if recorded is not None:
             return recorded
@@ -171,7 +179,7 @@ class Worker:
             pause_at = proposal.until * -(-len(self.task.train) // size)
         limit = proposal.work_limit
         trial = MeteredTrial(
-            seed=self.seed,
+            seed=self.seed + proposal.more_seed,
             folder=folder,
             validation=self.task.validation,
             weigh=self.forecaster.weigh,
@@ -215,7 +223,7 @@ class Worker:
         verdict = best.verdict
         outcome = Outcome(proposal.trial, "finished", verdict.value, verdict.log_loss, work)
         self._write_validation(proposal, best)
-        if self._leads(outcome):
+        if proposal.repeats or self._leads(outcome):
             self._save(proposal, fitted)
         self._write(
             "finished",
@@ -233,8 +241,9 @@ class Worker:
             serving_mb=self._serving_mb(fitted),
             cut_short=trial.ended_by_clock or trial.ended_by_work,
         )
-        self._install(proposal.trial)
-        shutil.rmtree(trial.folder, ignore_errors=True)
+        if not proposal.repeats:  # else it waits where it is, for the test
+            self._install(proposal.trial)
+            shutil.rmtree(trial.folder, ignore_errors=True)
         return outcome
 
     def _out_of_budget(self, proposal: Proposal, work: float, reason: str) -> Outcome:
@@ -245,11 +254,12 @@ class Worker:
     def _leads(self, outcome: Outcome) -> bool:
         """Whether no trial of its method that has finished is as good."""
         method = method_of(outcome.trial)
+        repeats = repeats_of(event for events in self._recorded.values() for event in events)
         finished = [
             preference(event["value"], event["log_loss"])
             for trial, events in self._recorded.items()
             for event in events
-            if event["event"] == "finished" and method_of(trial) == method
+            if event["event"] == "finished" and method_of(trial) == method and trial not in repeats
         ]
         return all(preference(outcome.value, outcome.log_loss) > other for other in finished)
 
@@ -264,7 +274,7 @@ class Worker:
             "family": proposal.method.family,
             "parameters": dict(proposal.parameters),
             "trial": proposal.trial,
-            "seed": self.seed,
+            "seed": self.seed + proposal.more_seed,
             "n_train": len(self.task.train),
             "tunewise": __version__,
         }
@@ -275,8 +285,8 @@ class Worker:
         return self.folder / "trials" / trial
 
     def _pending(self, trial: str) -> Path:
-        """Where a candidate waits until its trial is on record as finished."""
-        return self._folder(trial) / "candidate"
+        """Where its candidate waits until it is on record as finished."""
+        return waiting(self.folder, trial)
 
     def _install(self, trial: str) -> None:
         """Put a waiting candidate in its place; killed in between, it waits on for the next process."""
@@ -372,12 +382,13 @@ class Worker:
             family=proposal.method.family,
             model=self.model_name,
             parameters=dict(proposal.parameters),
-            seed=self.seed,
+            seed=self.seed + proposal.more_seed,
             n_train=len(self.task.train),
             stage=proposal.stage,
             forecast_work=work,
             forecast_seconds=seconds,
             start_from=proposal.start_from,
+            **({"repeats": proposal.repeats} if proposal.repeats else {}),
         )
 
     def _write(self, event: str, proposal: Proposal, **fields: Any) -> None:

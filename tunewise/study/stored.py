@@ -34,6 +34,8 @@ class Request:
     truncate: bool = False
     notes: tuple[str, ...] = ()
     """What the reader should know of how the request was understood."""
+    curve: Budget | None = None
+    """Of the learning curves that follow; None for none."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def read_stored(folder: Path) -> Stored:
             float(run["margin"]),
             int(run["seed"]),
             bool(run["truncate"]),
+            curve=Budget.parse(run["curve"]) if run.get("curve") else None,
         )
         profile = Profile.from_json(task["profile"]) if task["profile"] else None
         read = read_rows(

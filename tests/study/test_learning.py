@@ -1,0 +1,150 @@
+"""Learning curves of a run: what is fitted, what a budget leaves out, and what follows from the answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import colour_task
+from tunewise import api
+from tunewise.errors import BudgetError, CandidateError, SettingError
+from tunewise.study.learning import sizes_of
+
+pytestmark = pytest.mark.usefixtures("float32")
+PLAIN = ["majority", "tfidf-logistic", "nearest-example"]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study of methods that need no language model."""
+    folder = tmp_path_factory.mktemp("study") / "run"
+    api.compare(colour_task(64), methods=PLAIN, budget="40trials", out=folder)
+    return folder
+
+
+@pytest.fixture
+def run(plain: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(plain, tmp_path / "run"))
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()]
+
+
+def test_sizes_double_up_to_all_rows_and_are_five_at_least() -> None:
+    assert sizes_of(256) == (8, 16, 32, 64, 128, 256)
+    assert sizes_of(300) == (8, 16, 32, 64, 128, 300)
+    assert sizes_of(64) == (8, 13, 23, 38, 64)
+    assert sizes_of(32) == (8, 11, 16, 23, 32)
+    assert all(len(set(sizes_of(rows))) == len(sizes_of(rows)) >= 5 for rows in range(32, 700))
+    with pytest.raises(SettingError, match="at least 32 training rows; found 31"):
+        sizes_of(31)
+
+
+def test_every_learner_is_fitted_at_each_size_in_three_draws(run: Path) -> None:
+    study = api.curve(run, budget="100trials")
+    learners = {"tfidf-logistic", "nearest-example"}
+    points = {(line["method"], line["size"], line["draw"]) for line in lines_of(run) if "outputs" in line}
+    assert points == {(name, size, draw) for name in learners for size in sizes_of(64) for draw in range(3)}
+    told = study.recommendation.learning
+    assert set(told["candidates"]) == learners
+    assert set(told["constant"]) == {"majority"}
+    assert told["unmeasured"] == []
+    again = json.loads((run / "recommendation.json").read_text())["learning"]
+    assert again == json.loads(json.dumps(told))
+    for one in told["candidates"].values():
+        assert one["twice"]["low"] <= one["twice"]["value"] <= one["twice"]["high"]
+    assert "What more labels are worth" in (run / "report.html").read_text()
+
+
+def test_all_rows_in_the_first_draw_are_the_answers_of_the_study_itself(run: Path) -> None:
+    api.curve(run, budget="100trials")
+    for line in lines_of(run):
+        if line["size"] == 64 and line["draw"] == 0:
+            path = run / "predictions" / f"{line['method']}-1-test.jsonl"
+            stored = [json.loads(one)["prediction"] for one in path.read_text().splitlines()]
+            assert (line["outputs"], line["work"]) == (stored, 0.0)
+
+
+def test_nothing_is_measured_twice_and_a_small_budget_goes_on_later(run: Path) -> None:
+    events: list[dict[str, Any]] = []
+    api.curve(run, budget="16trials", on_event=events.append)
+    told = [event["text"] for event in events if event["event"] == "message"]
+    assert any("no learning curve, it would take 14trials more" in text for text in told)
+    first = (run / "curve.jsonl").read_text()
+    assert len({line["method"] for line in lines_of(run) if "outputs" in line}) == 1
+    assert len(api.recommend(run).learning["unmeasured"]) == 1
+    api.curve(run, budget="16trials")
+    assert (run / "curve.jsonl").read_text().startswith(first)
+    assert api.recommend(run).learning["unmeasured"] == []
+    whole = (run / "curve.jsonl").read_text()
+    api.curve(run, budget="1trials")
+    assert (run / "curve.jsonl").read_text() == whole
+
+
+def test_a_torn_line_is_measured_again(run: Path) -> None:
+    api.curve(run, budget="100trials")
+    whole = (run / "curve.jsonl").read_text()
+    (run / "curve.jsonl").write_text(whole[:-30])
+    assert len(api.recommend(run).learning["unmeasured"]) == 1
+    api.curve(run, budget="100trials")
+    lines = [{**line, "seconds": 0} for line in lines_of(run)]
+    assert lines == [{**json.loads(line), "seconds": 0} for line in whole.splitlines()]
+
+
+def test_a_budget_that_holds_not_one_curve_is_refused(run: Path) -> None:
+    with pytest.raises(BudgetError, match=r"cannot hold the learning curve of .*; give 14trials or more"):
+        api.curve(run, budget="3trials")
+
+
+def test_answers_to_other_rows_are_damage(run: Path) -> None:
+    api.curve(run, budget="100trials")
+    lines = lines_of(run)
+    next(line for line in lines if "outputs" in line)["outputs"].pop()
+    (run / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(CandidateError, match=r"curve.jsonl, line \d+: found 39 answers.*measures it again"):
+        api.recommend(run)
+
+
+def test_an_unfinished_run_has_no_curves_yet(run: Path) -> None:
+    lines = (run / "trials.jsonl").read_text().splitlines(keepends=True)
+    (run / "trials.jsonl").write_text("".join(line for line in lines if '"tested"' not in line))
+    with pytest.raises(CandidateError, match="not finished yet; finish it with: tunewise resume"):
+        api.curve(run)
+
+
+def test_compare_measures_curves_where_they_are_asked_for_and_resume_ends_them(tmp_path: Path) -> None:
+    task, run = colour_task(64), tmp_path / "run"
+    api.compare(task, methods=PLAIN, budget="40trials", curve=True, curve_budget="100trials", out=run)
+    whole = (run / "curve.jsonl").read_text()
+    assert json.loads((run / "run.json").read_text())["curve"] == "100trials"
+    (run / "curve.jsonl").unlink()
+    study = api.resume(run)
+    assert len((run / "curve.jsonl").read_text().splitlines()) == len(whole.splitlines())
+    assert study.recommendation.learning["candidates"]
+
+
+def test_too_few_rows_for_curves_are_seen_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="at least 32 training rows; found 20"):
+        api.compare(colour_task(20), methods=PLAIN, budget="9trials", curve=True, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tuned_methods_and_chains_have_curves_too(tiny_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    methods = ["zero-shot", "few-shot", "lora", "prompt-then-lora"]
+    api.compare(colour_task(), model=str(tiny_folder), methods=methods, budget="12trials", out=run)
+    study = api.curve(run, budget="60trials")
+    told = study.recommendation.learning
+    assert set(told["candidates"]) == {"few-shot", "lora", "prompt-then-lora"}
+    assert set(told["constant"]) == {"zero-shot"}
+    assert all(line["work"] > 0 for line in lines_of(run) if line["size"] == 8)
+    seconds: list[dict[str, Any]] = []
+    (run / "curve.jsonl").unlink()
+    with pytest.raises(BudgetError, match=r"give \d+s or more"):
+        api.curve(run, budget="1s", on_event=seconds.append)

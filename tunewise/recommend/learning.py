@@ -1,0 +1,253 @@
+"""What more labels are worth: the learning curves of a run, from the answers in its `curve.jsonl`.
+
+>>> found = learning(folder, evidence, "lora")
+>>> found.candidates["lora"].twice, found.sentences("lora")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tunewise.errors import CandidateError
+from tunewise.recommend.costs import rounded
+from tunewise.run_files import CURVE, CURVE_AGAIN, Fields, read_lines
+from tunewise.statistics.curves import (
+    LEAST_DRAWS,
+    LEAST_SIZES,
+    Crossing,
+    Curve,
+    Expected,
+    crossing,
+    data_advantage,
+    data_advantage_interval,
+)
+from tunewise.statistics.resampling import Floats, draws
+
+if TYPE_CHECKING:
+    from tunewise.recommend.evidence import Evidence
+
+RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What the curve of one candidate says."""
+
+    candidate: str
+    family: str
+    scores: Mapping[int, tuple[float, ...]]
+    """Of each size, its draws."""
+    twice: Expected | None = None
+    """The score expected with twice the labels; None where the curve is not whole."""
+    four_times: Expected | None = None
+    """With four times; None where the curve without its last point does not foretell that."""
+    advantage: float | None = None
+    """Labels fewer that the pick needs for the same score, on average; None where they share no score."""
+    advantage_ci: tuple[float, float] | None = None
+    overtakes: Crossing | None = None
+    """Where it comes level with the pick, from behind."""
+    overtaken: Crossing | None = None
+    """Where the pick comes level with it, from behind."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "family": self.family,
+            "scores": {str(size): [round(score, 6) for score in found] for size, found in self.scores.items()},
+            "twice": _expected(self.twice),
+            "four_times": _expected(self.four_times),
+            "advantage": self.advantage,
+            "advantage_ci": list(self.advantage_ci) if self.advantage_ci else None,
+            "overtakes": vars(self.overtakes) if self.overtakes else None,
+            "overtaken": vars(self.overtaken) if self.overtaken else None,
+        }
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The learning curves of a run."""
+
+    labels: int
+    """Training rows of the run."""
+    validation: int
+    """Validation rows that every size was fitted with."""
+    candidates: Mapping[str, Learnt]
+    """Those that were measured."""
+    constant: Mapping[str, float]
+    """Scores of finalists that no labels make better."""
+    unmeasured: tuple[str, ...]
+    """Finalists whose curve is not there, or not whole."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "labels": self.labels,
+            "validation": self.validation,
+            "candidates": {name: one.to_json() for name, one in self.candidates.items()},
+            "constant": dict(self.constant),
+            "unmeasured": list(self.unmeasured),
+        }
+
+    def sentences(self, pick: str) -> Iterator[str]:
+        """What would make another finalist the pick, in labels."""
+        for name, one in self.candidates.items():
+            if one.overtakes is not None:
+                where = "extrapolated" if one.overtakes.at > self.labels else "measured"
+                rows = f"{_span(one.overtakes)} training rows"
+                yield f"With about {rows}, {name} would come level with {pick} ({where})."
+            if one.overtaken is not None:
+                yield f"Below about {_span(one.overtaken)} training rows, {name} scores higher than {pick}."
+
+
+def learning(folder: Path, evidence: Evidence, pick: str) -> Learning | None:
+    """The curves of the run in `folder` beside that of `pick`; None where none were measured.
+
+    Raises:
+        CandidateError: `curve.jsonl` is damaged, or tells of other test rows.
+    """
+    names = {entry.candidate for entry in evidence.entries}
+    lines = [line for line in read_lines(folder / CURVE, torn_end=True) if line.needed("method") in names]
+    answers = _answers(lines, len(evidence.targets))
+    if not answers:
+        return None
+    labels = evidence.split_rows.get("train", 0)
+    measured = _Measured(evidence, answers, labels)
+    whole = measured.curves
+    found = {
+        name: Learnt(
+            name,
+            evidence.entry(name).family,
+            measured.scores[name],
+            **(_foreseen(whole[name], labels) if name in whole else {}),
+            **(
+                _beside(whole[pick], whole[name], 2 * labels)
+                if name != pick and {name, pick} <= set(whole)
+                else {}
+            ),
+        )
+        for name in answers
+    }
+    flat = {line.text("method") for line in lines if line.flag("constant")}
+    constant = {entry.candidate: entry.score for entry in evidence.entries if entry.candidate in flat}
+    return Learning(
+        labels=labels,
+        validation=evidence.split_rows.get("validation", 0),
+        candidates=found,
+        constant=constant,
+        unmeasured=tuple(
+            entry.candidate
+            for entry in evidence.entries
+            if entry.candidate not in whole and entry.candidate not in constant
+        ),
+    )
+
+
+def _foreseen(curve: Curve, labels: int) -> dict[str, Any]:
+    """What a curve says of more labels."""
+    farther = curve.foretells_its_end(resamples=RESAMPLES)
+    return {
+        "twice": curve.expected(2 * labels, resamples=RESAMPLES),
+        "four_times": curve.expected(4 * labels, resamples=RESAMPLES) if farther else None,
+    }
+
+
+def _beside(pick: Curve, other: Curve, last: float) -> dict[str, Any]:
+    """What `other` is worth beside the pick, in labels."""
+    return {
+        "advantage": data_advantage(pick, other),
+        "advantage_ci": data_advantage_interval(pick, other, resamples=RESAMPLES),
+        "overtakes": crossing(pick, other, last, resamples=RESAMPLES),
+        "overtaken": crossing(other, pick, last, resamples=RESAMPLES),
+    }
+
+
+_Answers = dict[str, dict[int, dict[int, list[str]]]]
+"""Outputs by candidate, size and draw."""
+
+
+def _answers(lines: Sequence[Fields], rows: int) -> _Answers:
+    """The fits that finished."""
+    found: _Answers = {}
+    for line in lines:
+        if "outputs" not in line.values:
+            continue
+        outputs = [str(output) for output in line.items("outputs")]
+        if len(outputs) != rows:
+            raise CandidateError(
+                f"{line.where}: found {len(outputs)} answers, expected one for each of the {rows} test rows. "
+                f"{CURVE_AGAIN}"
+            )
+        sizes = found.setdefault(line.needed("method"), {})
+        sizes.setdefault(_count(line, "size"), {})[_count(line, "draw")] = outputs
+    return found
+
+
+def _count(line: Fields, key: str) -> int:
+    found = line.count(key)
+    if found is None:
+        raise CandidateError(f"{line.where}: {key!r} is missing; expected a whole number. {CURVE_AGAIN}")
+    return found
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The points of the curves, and what they would have been on other rows."""
+
+    evidence: Evidence
+    answers: _Answers
+    labels: int
+
+    @cached_property
+    def scores(self) -> dict[str, dict[int, tuple[float, ...]]]:
+        """Of each candidate and size, the scores of its draws."""
+        score, targets = self.evidence.metric.score, self.evidence.targets
+        return {
+            name: {
+                size: tuple(float(score(outputs, targets)) for _, outputs in sorted(draws.items()))
+                for size, draws in sorted(sizes.items())
+            }
+            for name, sizes in self.answers.items()
+        }
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """Curves that are whole: five sizes at least, the last of them all rows, three draws of each."""
+        return {name: self._curve(name) for name in self.answers if self._is_whole(name)}
+
+    def _is_whole(self, name: str) -> bool:
+        sizes = self.scores[name]
+        enough = len(sizes) >= LEAST_SIZES and self.labels in sizes
+        return enough and all(len(found) == LEAST_DRAWS for found in sizes.values())
+
+    def _curve(self, name: str) -> Curve:
+        sizes, redrawn = self.scores[name], self._redrawn(name)
+        return Curve(tuple(sizes), np.array(list(sizes.values())), redrawn=redrawn)
+
+    def _redrawn(self, name: str) -> Floats:
+        """Scores on rows (or groups) drawn again, the same for every candidate, [resamples, sizes, draws]."""
+        targets, groups = self.evidence.targets, self.evidence.groups
+        rescore = [
+            [self.evidence.metric.resampler(outputs, targets) for _, outputs in sorted(draws.items())]
+            for _, draws in sorted(self.answers[name].items())
+        ]
+        parts = [
+            np.stack([np.stack([one(weights) for one in size], axis=1) for size in rescore], axis=1)
+            for weights in draws(len(targets), RESAMPLES, 0, groups)
+        ]
+        return np.concatenate(parts)
+
+
+def _expected(found: Expected | None) -> dict[str, float] | None:
+    return {name: float(value) for name, value in vars(found).items()} if found else None
+
+
+def _span(found: Crossing) -> str:
+    """`420 (310 to 760)`, two figures each."""
+    high = "beyond reach" if found.high is None else rounded(found.high)
+    return f"{rounded(found.at)} ({rounded(found.low)} to {high})"

@@ -1,0 +1,107 @@
+"""What training by chance does to scores: finalists that were trained with several seeds, compared as methods.
+
+An interval over rows covers the one model that was tested. Another training of the same method would have given
+another model; how much that matters is seen where a method was trained again.
+
+>>> found = seeds(evidence, "lora")
+>>> found.scores["lora"], found.differences["few-shot"]
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tunewise.recommend.reasons import p_text, points
+from tunewise.statistics import MethodDifference, method_difference, paired_difference
+
+if TYPE_CHECKING:
+    from tunewise.recommend.evidence import Evidence
+
+BOTH_ENDS = 2 * 1.959964
+"""Standard errors across a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Scores by seed, and the pick beside the others as methods."""
+
+    scores: Mapping[str, tuple[float, ...]]
+    """Test scores of each candidate that was trained again; that of the candidate itself first."""
+    differences: Mapping[str, MethodDifference]
+    """Pick minus every other finalist, where one of the two was trained again; rows and seeds counted."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "scores": {name: [round(score, 6) for score in found] for name, found in self.scores.items()},
+            "differences": {
+                name: {"value": one.value, "ci": [one.low, one.high], "p": one.p}
+                for name, one in self.differences.items()
+            },
+        }
+
+    def sentences(self, pick: str, runner_up: str | None) -> Iterator[str]:
+        """What the seeds say, those of the pick first."""
+        for name in sorted(self.scores, key=lambda name: name != pick):
+            found = self.scores[name]
+            spread = points(statistics.stdev(found))
+            yield (
+                f"Trained with {len(found)} seeds, {name} scores {_listed(found)} on test: "
+                f"{statistics.fmean(found):.3f} on average, with a standard deviation of {spread} points."
+            )
+        one = self.differences.get(runner_up or "")
+        if one is not None:
+            yield (
+                f"As methods, seeds counted as well as rows, {pick} minus {runner_up} is {points(one.value)} "
+                f"points (95 % interval {points(one.low)} to {points(one.high)}, {p_text(one.p)})."
+            )
+
+
+def seeds(evidence: Evidence, pick: str) -> Seeds | None:
+    """What is known of the luck of training; None where nothing was trained again."""
+    if not evidence.repeats:
+        return None
+    answers = {
+        entry.candidate: (entry.outputs, *evidence.repeats.get(entry.candidate, ())) for entry in evidence.entries
+    }
+    score, targets = evidence.metric.score, evidence.targets
+    scores = {name: [float(score(one, targets)) for one in found] for name, found in answers.items()}
+    differences = {}
+    for name in answers:
+        if name == pick or len(targets) < 2:
+            continue
+        variance = _row_variance(evidence, answers[pick], answers[name])
+        found = method_difference(scores[pick], scores[name], row_variance=variance, rows=len(targets))
+        if found is not None:
+            differences[name] = found
+    again = {name: tuple(found) for name, found in scores.items() if len(found) > 1}
+    return Seeds(again, differences)
+
+
+def _row_variance(evidence: Evidence, ours: Sequence[tuple[str, ...]], theirs: Sequence[tuple[str, ...]]) -> float:
+    """Variance of one row's difference, the mean over pairs of trained models that hold each at least once.
+
+    Of a metric that is no mean over rows, and where rows come in groups, it is what the bootstrap's interval of
+    the difference amounts to.
+    """
+    metric, targets, groups = evidence.metric, evidence.targets, evidence.groups
+    found = []
+    for pair in range(max(len(ours), len(theirs))):
+        one, other = ours[pair % len(ours)], theirs[pair % len(theirs)]
+        a, b = (metric.rows(outputs, targets) for outputs in (one, other))
+        if a is not None and b is not None and groups is None:
+            found.append(float(np.var(a - b, ddof=1)))
+        else:
+            difference = paired_difference(metric, one, other, targets, groups)
+            found.append(len(targets) * ((difference.high - difference.low) / BOTH_ENDS) ** 2)
+    return statistics.fmean(found)
+
+
+def _listed(scores: Sequence[float]) -> str:
+    *first, last = [f"{score:.3f}" for score in scores]
+    return f"{', '.join(first)} and {last}"

@@ -1,0 +1,330 @@
+"""Learning curves of a finished run: its finalists made again from fewer labelled rows, in several draws.
+
+Each is fitted as the study fitted its best trial, with the same settings and the same validation rows, and answers
+the test after everything has been decided, so nothing is chosen by it. The answers stand in `curve.jsonl`; what
+follows from them is derived in `tunewise.recommend.learning`.
+
+>>> survey(folder, read_stored(folder), Budget.parse("10m"), tell)
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tunewise.adapted import AdaptedModel, Predictor, loaded
+from tunewise.errors import BudgetError, CandidateError, SettingError, TunewiseError
+from tunewise.figures import counted, duration, score
+from tunewise.methods import get
+from tunewise.reading.splits import stratified_order
+from tunewise.run_files import CURVE, read_json, read_lines
+from tunewise.settings import Budget
+from tunewise.statistics.curves import LEAST_DRAWS, LEAST_SIZES
+from tunewise.study.contest import Ground, prepare
+from tunewise.study.evaluation import evaluate
+from tunewise.study.files import best_rows
+from tunewise.study.forecast import Forecaster
+from tunewise.study.journal import Event, mend
+from tunewise.study.rates import WITHOUT_MODEL, checked_rates
+from tunewise.study.stored import Stored, finished_events
+from tunewise.study.trials import MeteredTrial
+from tunewise.task import Choices, Dataset
+
+FIRST_SIZE = 8
+LEAST_ROWS = 32
+"""Training rows below which there are no five sizes worth telling apart."""
+SPARSE = 1.4
+"""The last size before all rows is at most all rows divided by this."""
+LEAST_STEPS = 40
+"""Of training: a pass over eight rows is one step, and says nothing of what more of them would teach."""
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A finalist as the study made it."""
+
+    method: Any
+    trial: str
+    parameters: Mapping[str, Any]
+    start: tuple[Any, Mapping[str, Any]] | None
+    """Method and settings of what it starts from, where that is not the base model."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One point of one curve."""
+
+    finalist: Finalist
+    size: int
+    draw: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells it from the others."""
+        return self.finalist.method.name, self.size, self.draw
+
+
+def sizes_of(rows: int) -> tuple[int, ...]:
+    """Numbers of training rows: 8, 16, 32 … and all of them; closer together where that gives fewer than five.
+
+    Raises:
+        SettingError: there are too few rows.
+    """
+    if rows < LEAST_ROWS:
+        raise SettingError(
+            f"a learning curve needs at least {LEAST_ROWS} training rows; found {rows}. Add labelled rows."
+        )
+    doubled = [FIRST_SIZE << power for power in range(rows.bit_length()) if FIRST_SIZE << power <= rows / SPARSE]
+    if len(doubled) + 1 >= LEAST_SIZES:
+        return (*doubled, rows)
+    ratio = (rows / FIRST_SIZE) ** (1 / (LEAST_SIZES - 1))
+    return tuple(round(FIRST_SIZE * ratio**place) for place in range(LEAST_SIZES))
+
+
+def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell) -> None:
+    """Fit what is missing of the curves of the run in `folder`, as far as `budget` goes.
+
+    Called again, it goes on where it ended.
+
+    Args:
+        folder: of a run that is finished.
+        stored: what the folder records of it.
+        budget: of this call.
+        tell: told of every fit.
+
+    Raises:
+        CandidateError: the run is not finished, or damaged.
+        SettingError: there are too few training rows.
+        BudgetError: the budget does not hold the curve of the pick alone.
+    """
+    events = finished_events(folder)
+    if events is None:
+        raise CandidateError(f"{folder} is not finished yet; finish it with: tunewise resume {folder}")
+    path = folder / CURVE
+    mend(path)
+    lines = read_lines(path)
+    done = {(line.needed("method"), line.count("size") or 0, line.count("draw") or 0) for line in lines}
+    missing: list[Fit] = []
+    for finalist in _finalists(folder, events):
+        name = finalist.method.name
+        if finalist.method.learns_from_rows:
+            fits = itertools.product(sizes_of(len(stored.task.train)), range(LEAST_DRAWS))
+            missing += [Fit(finalist, size, draw) for size, draw in fits if (name, size, draw) not in done]
+        elif (name, 0, 0) not in done:
+            _write(path, {"method": name, "size": 0, "draw": 0, "constant": True})
+    if not missing:
+        tell({"event": "phase", "trial": None, "text": "the learning curves are whole already"})
+        return
+    tell({"event": "phase", "trial": None, "text": f"measuring learning curves, for {budget.text}"})
+    ground = prepare(stored.task, stored.request, rates=stored.rates, expected=stored.checksum)
+    _Survey.of(path, stored, ground, budget, tell).go(missing)
+
+
+@dataclass
+class _Survey:
+    """The curves of a run on their way."""
+
+    path: Path
+    """Of `curve.jsonl`, in the run folder."""
+    stored: Stored
+    ground: Ground
+    forecaster: Forecaster
+    budget: Budget
+    limit: float
+    """Work, or fits."""
+    tell: Tell
+    _begun: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, path: Path, stored: Stored, ground: Ground, budget: Budget, tell: Tell) -> _Survey:
+        """With what the budget is worth."""
+        forecaster, limit = ground.forecaster, budget.limit
+        if budget.unit == "seconds":
+            rates = forecaster.rates or _rates(ground)
+            forecaster = replace(forecaster, rates=rates)
+            limit *= rates["score"]
+        elif budget.unit == "flop":
+            forecaster = replace(forecaster, rates={})
+        return cls(path, stored, ground, forecaster, budget, limit, tell)
+
+    def go(self, missing: Sequence[Fit]) -> None:
+        """Curve by curve, so that what is finished says something."""
+        spent = 0.0
+        for fit in self._affordable(missing):
+            price = self._price(fit)
+            if spent + price > self.limit or self._late():
+                self._say(
+                    "The budget of the learning curves ended before they were whole; `tunewise curve` goes on."
+                )
+                return
+            line = self._line(fit)
+            spent += price if self.budget.unit == "trials" else line["work"]
+            _write(self.path, line)
+
+    def _affordable(self, missing: Sequence[Fit]) -> list[Fit]:
+        """Those of the curves that the budget holds; the dearest are left out first, that of the pick last."""
+        prices: dict[str, float] = {}
+        for fit in missing:
+            name = fit.finalist.method.name
+            prices[name] = prices.get(name, 0.0) + self._price(fit)
+        kept = list(prices)
+        while math.fsum(prices[name] for name in kept) > self.limit:
+            dearest = max(kept[1:] or kept, key=prices.__getitem__)
+            more = self._amount(prices[dearest])
+            if len(kept) == 1:
+                raise BudgetError(
+                    f"a budget of {self.budget.text} cannot hold the learning curve of {dearest}; "
+                    f"give {more} or more."
+                )
+            kept.remove(dearest)
+            self._say(f"{dearest}: no learning curve, it would take {more} more.")
+        return [fit for fit in missing if fit.finalist.method.name in kept]
+
+    def _amount(self, price: float) -> str:
+        """A price as a budget is written."""
+        if self.budget.unit == "trials":
+            return f"{math.ceil(price)}trials"
+        if self.budget.unit == "flop":
+            return f"{price:.1e}flop".replace("e+", "e")
+        return f"{math.ceil(self.forecaster.seconds(price))}s"
+
+    def _price(self, fit: Fit) -> float:
+        """Forecast of one fit and its answers to the test."""
+        if self._known(fit):
+            return 0.0
+        if self.budget.unit == "trials":
+            return 1.0
+        finalist = fit.finalist
+        forecaster = replace(self.forecaster, n_train=fit.size)
+        start = finalist.start[1] if finalist.start else {}
+        shots = int((start or finalist.parameters).get("shots", 0))
+        kind = finalist.method.work
+        work = forecaster.weigh("overhead", forecaster.overhead(kind))
+        if kind is None:
+            return work
+        if finalist.start:
+            work += forecaster.prompt_trial(shots)
+        if not kind.startswith("train"):
+            return work + forecaster.prompt_trial(shots) + forecaster.evaluation(forecaster.n_test, shots)
+        settings = self._settings(fit)
+        epoch = forecaster.epoch(kind, settings.get("batch_size", 16), shots)
+        return work + int(settings["epochs"]) * epoch + forecaster.evaluation(forecaster.n_test, shots, tuned=True)
+
+    def _settings(self, fit: Fit) -> dict[str, Any]:
+        """Those of the study's trial; more passes over few rows."""
+        settings = dict(fit.finalist.parameters)
+        if "epochs" in settings:
+            steps = math.ceil(fit.size / settings.get("batch_size", 16))
+            settings["epochs"] = max(settings["epochs"], math.ceil(LEAST_STEPS / steps))
+        return settings
+
+    def _known(self, fit: Fit) -> bool:
+        """Whether the study itself made this fit: all rows, in its own order, from its own seed."""
+        settings = self._settings(fit)
+        whole = fit.size == len(self.stored.task.train) and fit.draw == 0
+        return whole and settings == dict(fit.finalist.parameters)
+
+    def _line(self, fit: Fit) -> dict[str, Any]:
+        """Make one fit, and say what came of it."""
+        begun = time.perf_counter()
+        head = {"method": fit.finalist.method.name, "size": fit.size, "draw": fit.draw}
+        if self._known(fit):
+            stored = read_lines(self.path.parent / "predictions" / f"{fit.finalist.trial}-test.jsonl")
+            outputs = [line.text("prediction") for line in stored]
+            line = {**head, "work": 0.0, "seconds": 0.0, "outputs": outputs}
+        else:
+            meter = self._meter()
+            before = dict(meter)
+            try:
+                line = {**head, "outputs": self._answers(fit)}
+            except TunewiseError as error:  # a loss that is no number, say: on record, and not tried again
+                line = {**head, "failed": str(error)}
+            counts = {kind: count - before.get(kind, 0) for kind, count in meter.items()}
+            overhead = self.forecaster.overhead(fit.finalist.method.work)
+            work = math.fsum(self.forecaster.weigh(kind, count) for kind, count in counts.items())
+            line["work"] = work + self.forecaster.weigh("overhead", overhead)
+            line["seconds"] = round(time.perf_counter() - begun, 3)
+        return line
+
+    def _meter(self) -> Mapping[str, float]:
+        return loaded(self.ground.base.base).meter if self.stored.request.model else {}
+
+    def _answers(self, fit: Fit) -> list[str]:
+        """What the finalist, made from so many rows, answers to the test."""
+        finalist, task = fit.finalist, self.ground.task
+        rows = self._rows(fit)
+        start: Predictor = self.ground.base
+        if finalist.start is not None:
+            source, settings = finalist.start
+            start = self._fitted(source(**settings), start, rows, fit)
+        fitted = self._fitted(finalist.method(**self._settings(fit)), start, rows, fit)
+        found = evaluate(fitted, task.test)
+        which = f"{finalist.method.name}, {counted(fit.size, 'row')}, draw {fit.draw + 1} of {LEAST_DRAWS}"
+        took = duration(time.monotonic() - self._begun)
+        text = f"learning curve: {which}: {score(found.score)} ({took})"
+        self.tell({"event": "phase", "trial": None, "text": text})
+        return [one.output for one in found.predictions]
+
+    def _fitted(self, method: Any, start: Predictor, rows: Dataset, fit: Fit) -> Predictor:
+        with TemporaryDirectory() as folder:
+            trial = MeteredTrial(self.stored.request.seed + fit.draw, Path(folder), self.ground.task.validation)
+            fitted: Predictor = method.fit(start, rows, self.ground.task.validation, trial)
+        return fitted
+
+    def _rows(self, fit: Fit) -> Dataset:
+        """The first `size` rows of a stratified order: smaller sizes of a draw stand in its larger ones."""
+        train = self.ground.task.train
+        if fit.draw == 0:  # their own order is one
+            return train.take(range(fit.size))
+        strata = [row.target if isinstance(self.ground.task.spec.answer, Choices) else "" for row in train]
+        order = stratified_order(strata, random.Random(f"{self.stored.request.seed}/curve/{fit.draw}"))
+        return train.take(order[: fit.size])
+
+    def _late(self) -> bool:
+        """The clock's hard stop: work took longer than this machine's rates said."""
+        return self.budget.unit == "seconds" and time.monotonic() - self._begun > self.budget.limit
+
+    def _say(self, text: str) -> None:
+        self.tell({"event": "message", "trial": None, "text": text})
+
+
+def _write(path: Path, line: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _rates(ground: Ground) -> Mapping[str, float]:
+    """This machine's rates, for a run whose own budget was in no time."""
+    if not any(method.work for method in ground.methods):
+        return WITHOUT_MODEL
+    assert isinstance(ground.base, AdaptedModel)
+    return checked_rates(loaded(ground.base.base))[0]
+
+
+def _finalists(folder: Path, events: Sequence[Event]) -> list[Finalist]:
+    """The tested finalists: the pick first, then in the order of their cost."""
+    started = {event["trial"]: event for event in events if event["event"] == "started"}
+    tested = {event["trial"] for event in events if event["event"] == "tested"}
+    rows = [row for row in best_rows(events) if row.trial in tested]
+    pick = _pick(folder)
+    found = []
+    for row in sorted(rows, key=lambda row: (row.method != pick, row.cost_work, row.method)):
+        event = started[row.trial]
+        source = started.get(event.get("start_from") or "")
+        start = (get(source["method"]), source["parameters"]) if source else None
+        found.append(Finalist(get(row.method), row.trial, event["parameters"], start))
+    return found
+
+
+def _pick(folder: Path) -> str:
+    verdict = read_json(folder / "recommendation.json")
+    return verdict.text("pick") if verdict else ""
