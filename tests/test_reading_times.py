@@ -43,7 +43,7 @@ def test_the_newest_rows_are_the_test_and_those_before_them_validation() -> None
 def test_numbers_are_times_too_and_rows_of_one_moment_stay_together() -> None:
     given = [{**row, "day": str(number // 10)} for number, row in enumerate(rows())]
     task = Task.read(given, input="text", target="label", time="day", validation=15)
-    assert [len(task.train), len(task.validation), len(task.test)] == [60, 20, 20]
+    assert [len(task.train), len(task.validation), len(task.test)] == [70, 10, 20]
     assert {row // 10 for row in days(task, "test")} == {8, 9}
 
 
@@ -128,11 +128,40 @@ def test_noisy_labels_set_a_ceiling() -> None:
     for number in (0, 20, 40):
         doubled[number]["label"] = "b" if doubled[number]["label"] == "a" else "a"
     task = Task.read(doubled, input="text", target="label")
-    assert task.profile is not None
-    assert (task.profile.alike, task.profile.alike_agreeing) == (120, 117)
-    (said,) = [text for text in task.profile.warnings if "rows that are alike" in text]
-    assert "2.5 % carry another label" in said
+    profile = task.profile
+    assert profile is not None
+    assert (profile.repeated_inputs, profile.repeated_rows, profile.repeated_agreeing) == (60, 120, 117)
+    (said,) = [text for text in profile.warnings if "stand more than once" in text]
+    assert "2.5 % of their rows carry another label" in said
     assert "about 0.975 of them" in said
     clean = Task.read([{**row, "text": row["text"] + mark} for row in rows(60) for mark in ("", "!")])
     assert clean.profile is not None
-    assert clean.profile.alike == clean.profile.alike_agreeing == 120
+    assert not any("stand more than once" in text for text in clean.profile.warnings)
+
+
+def test_inputs_that_differ_in_one_word_say_nothing_of_noise() -> None:
+    long = "the number of people who live in the valley beside the old river will"
+    given = [
+        {"text": f"{long} {change} in the year {year}", "label": change}
+        for year in range(1900, 1960)
+        for change in ("increase", "decrease")
+    ]
+    task = Task.read(given, input="text", target="label")
+    assert task.profile is not None
+    assert task.profile.repeated_inputs == 0
+
+
+@pytest.mark.parametrize(("shares", "expected"), [((25, 60, 15), (25, 60, 15)), ((10, 20, 70), (10, 20, 70))])
+def test_few_moments_leave_one_at_least_for_each_split(shares: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    years = [year for year, count in zip((2021, 2022, 2023), shares, strict=True) for _ in range(count)]
+    given = [{**row, "day": year} for row, year in zip(rows(), years, strict=True)]
+    task = Task.read(given, input="text", target="label", time="day")
+    assert (len(task.train), len(task.validation), len(task.test)) == expected
+    assert task.profile is not None
+    said = any("are the test: so many" in text for text in task.profile.warnings)
+    assert said == (shares[2] > 40)
+
+
+def test_more_validation_rows_than_there_are_is_refused_by_time_too() -> None:
+    with pytest.raises(DataError, match="expected at most 78 for validation"):
+        Task.read(rows(), input="text", target="label", time="day", validation=300)

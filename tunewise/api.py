@@ -137,7 +137,8 @@ def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEven
         stored = read_stored(folder)
         ended = finished_events(folder)
         if ended is not None:
-            phase(f"{folder} is finished already: nothing is left to do. Its result:")
+            follows = "nothing is left to do. Its result:" if stored.request.curve is None else "its result:"
+            phase(f"{folder} is finished already: {follows}")
             write_leaderboard(folder, ended)
         else:
             if stored.request.model:
@@ -412,7 +413,7 @@ def _finish(folder: Path, stored: Stored, tell: OnEvent) -> Study:
     if stored.request.curve is None:
         return study
     try:
-        survey(folder, stored, stored.request.curve, tell)
+        survey(folder, stored, stored.request.curve, tell, in_all=True)
     except BudgetError as error:  # the comparison is done, and nothing of it is lost
         tell({"event": "message", "trial": None, "text": str(error)})
         return study

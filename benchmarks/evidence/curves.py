@@ -2,7 +2,8 @@
 
 Curves are a power law, one that flattens early, and one that starts late, so that the fitted forms are right
 for two and wrong for the third. Draws of few labels differ more than draws of many; all are scored on the same
-rows.
+rows. Of pairs of curves it is asked as well how often the intervals hold what one is worth beside the other in
+labels, and where it overtakes it.
 
     python benchmarks/evidence/curves.py
 """
@@ -10,7 +11,7 @@ rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import bars
@@ -19,13 +20,16 @@ import rows
 from bars import Bar
 from numpy.typing import NDArray
 
-from tunewise.statistics.curves import Curve, fit
+from tunewise.statistics.curves import Curve, crossing, data_advantage, data_advantage_interval, fit
+from tunewise.statistics.resampling import draws as draws_of
 
 SIZES, DRAWS, ROWS = (8, 16, 32, 64, 128), 3, 300
 SPREAD = 0.06
 """Standard deviation between draws of the smallest size; it falls with the root of the labels."""
 LEAST = 0.90
 RESAMPLES = 300
+REACH = 2 * SIZES[-1]
+"""Labels up to which a crossing is told."""
 TRUTHS: Mapping[str, Callable[[float], float]] = {
     "power law": lambda n: 0.92 - 1.1 * n**-0.5,
     "flattens early": lambda n: 0.85 - 0.45 * math.exp(-n / 25),
@@ -33,19 +37,40 @@ TRUTHS: Mapping[str, Callable[[float], float]] = {
 }
 
 
-def drawn(rng: np.random.Generator, truth: Callable[[float], float]) -> Curve:
-    """Measured scores of a method whose true scores are known: each draw is a model, scored row by row.
+PAIRS: Mapping[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "always ahead": (lambda n: 0.92 - 0.8 * n**-0.5, lambda n: 0.92 - 1.1 * n**-0.5),
+    "overtaken at 36 labels": (lambda n: 0.75 - 0.4 * n**-0.5, lambda n: 0.95 - 1.6 * n**-0.5),
+    "overtaken at 196 labels": (lambda n: 0.80 - 0.4 * n**-0.5, lambda n: 0.90 - 1.8 * n**-0.5),
+}
+"""Two methods, the leader with few labels first."""
+
+
+def answered(
+    rng: np.random.Generator, truth: Callable[[float], float], ease: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which rows are answered rightly, [sizes, draws, rows]: each draw is a model, scored row by row.
 
     Rows are easy or hard for every model alike, so the luck of the test is shared between sizes and draws in part.
     """
-    ease = rows.ease(rng, ROWS)
-    scores = np.empty((len(SIZES), DRAWS))
+    right = np.empty((len(SIZES), DRAWS, ROWS), dtype=bool)
     for place, size in enumerate(SIZES):
         for draw in range(DRAWS):
             accuracy = truth(size) + SPREAD * math.sqrt(SIZES[0] / size) * rng.standard_normal()
             odds = _odds(min(max(accuracy, 0.02), 0.98))
-            scores[place, draw] = (rng.random(ROWS) < rows.chance(odds + ease)).mean()
-    return Curve(SIZES, scores, rows=ROWS)
+            right[place, draw] = rng.random(ROWS) < rows.chance(odds + ease)
+    return right
+
+
+def drawn(rng: np.random.Generator, truths: Sequence[Callable[[float], float]], seed: int) -> list[Curve]:
+    """Measured curves of methods with known scores, on the same rows, and on these drawn again."""
+    ease = rows.ease(rng, ROWS)
+    weights = np.concatenate(list(draws_of(ROWS, RESAMPLES, seed))) / ROWS
+    found = []
+    for truth in truths:
+        right = answered(rng, truth, ease)
+        redrawn = np.moveaxis(right.astype(np.float64) @ weights.T, 2, 0)
+        found.append(Curve(SIZES, right.mean(axis=2), redrawn=redrawn))
+    return found
 
 
 @cache
@@ -65,7 +90,7 @@ def coverage(name: str, factor: float, draws: int) -> list[Bar]:
     n, truth = factor * SIZES[-1], TRUTHS[name](factor * SIZES[-1])
     told = plain = foretold = held = 0
     for draw in range(draws):
-        curve = drawn(rng, TRUTHS[name])
+        (curve,) = drawn(rng, [TRUTHS[name]], draw)
         found = curve.expected(n, resamples=RESAMPLES, seed=draw)
         inside = found.low <= truth <= found.high
         told += bool(inside)
@@ -87,10 +112,43 @@ def coverage(name: str, factor: float, draws: int) -> list[Bar]:
     return found_bars
 
 
+def beside(name: str, draws: int) -> list[Bar]:
+    """Intervals of the data advantage and of the crossing."""
+    rng = np.random.default_rng([ord(letter) for letter in name])
+    leader, follower = (
+        Curve(SIZES, np.tile([[truth(size)] for size in SIZES], (1, DRAWS))) for truth in PAIRS[name]
+    )
+    saved, level = data_advantage(leader, follower), crossing(leader, follower, REACH, resamples=10)
+    assert saved is not None
+    told = held = found = inside = 0
+    for draw in range(draws):
+        one, other = drawn(rng, PAIRS[name], draw)
+        advantage = data_advantage_interval(one, other, resamples=RESAMPLES, seed=draw)
+        if advantage is not None:
+            told += 1
+            held += bool(advantage[0] <= saved <= advantage[1])
+        point = crossing(one, other, REACH, resamples=RESAMPLES, seed=draw)
+        if point is not None:
+            found += 1
+            inside += bool(level is not None and point.low <= level.at <= (point.high or REACH))
+    found_bars = [
+        Bar(f"{name}: rows saved are told", told / draws, count=draws),
+        Bar(f"{name}: their interval holds the truth", held / max(told, 1), LEAST, count=told),
+    ]
+    if level is None:
+        return [*found_bars, Bar(f"{name}: a crossing is told", found / draws, most=0.05, count=draws)]
+    crossings = [
+        Bar(f"{name}: the crossing is told", found / draws, count=draws),
+        Bar(f"{name}: its interval holds the truth", inside / max(found, 1), LEAST, count=found),
+    ]
+    return [*found_bars, *crossings]
+
+
 def measure(quick: bool) -> list[Bar]:
     """All bars."""
     draws = 10 if quick else 500
-    return [bar for factor in (2.0, 4.0) for name in TRUTHS for bar in coverage(name, factor, draws)]
+    bands = [bar for factor in (2.0, 4.0) for name in TRUTHS for bar in coverage(name, factor, draws)]
+    return [*bands, *(bar for name in PAIRS for bar in beside(name, 10 if quick else 300))]
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def curve(
     from tunewise.cli.output import print_recommendation
     from tunewise.progress import progress
 
-    with progress() as on_event:
+    with resumable(run, "curve"), progress() as on_event:
         study = api.curve(run, budget=budget, on_event=on_event)
     if as_json:
         _print_study(study, as_json)

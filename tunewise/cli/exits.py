@@ -45,14 +45,14 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """On an interruption, say how the run in `folder` is taken up again."""
+def resumable(folder: Path, command: str = "resume") -> Iterator[None]:
+    """On an interruption, say how the run in `folder` is taken up again by `command`."""
     try:
         yield
     except KeyboardInterrupt:
         if not (folder / "trials.jsonl").exists():
             raise
-        print(f"interrupted; finished trials are kept. Go on with: tunewise resume {folder}", file=sys.stderr)
+        print(f"interrupted; finished trials are kept. Go on with: tunewise {command} {folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -140,17 +140,16 @@ def _print_learning(recommendation: Any) -> None:
         return
     labels = told["labels"]
     sizes = sorted({int(size) for one in told["candidates"].values() for size in one["scores"]})
+    most = 6 if console().width >= WIDTH_FOR_FAMILIES else 3
+    if len(sizes) > most:  # the smallest, the largest, and some between
+        sizes = [sizes[round(place * (len(sizes) - 1) / (most - 1))] for place in range(most)]
     say()
     say(
-        f"What more labels are worth: mean {recommendation.metric} by training rows, {2 * labels:,} extrapolated",
+        f"What more labels are worth: mean {recommendation.metric} by training rows, {2 * labels:,} extrapolated, "
+        f"and rows that {recommendation.pick} saves",
         style="bold",
     )
-    headings = [
-        "candidate",
-        *(f">{size:,}" for size in sizes),
-        f">{2 * labels:,}",
-        f">rows saved by {recommendation.pick}",
-    ]
+    headings = ["candidate", *(f">{size:,}" for size in sizes), f">{2 * labels:,}", ">rows saved"]
     table(headings, [_learning_row(name, one, sizes) for name, one in told["candidates"].items()])
     if told["unmeasured"]:
         say(f"Not measured, or not to the end: {', '.join(told['unmeasured'])}.")

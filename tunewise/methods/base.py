@@ -37,6 +37,8 @@ class Verdict:
     """Whether to stop here: the rung is reached, or the budget is spent."""
     log_loss: float | None = None
     """Mean negative log-probability of the right answers: finer than the score, to break its ties."""
+    keep: bool = False
+    """Whether to keep the state now: to pause, or so that an interruption costs little."""
 
     def better_than(self, other: Verdict | None) -> bool:
         """Whether this is the better one; without scores, the later one is."""

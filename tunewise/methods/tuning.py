@@ -31,8 +31,8 @@ def tune(
 ) -> AdaptedModel:
     """Learn `weights` through the prompt of `start`, loss on the answer only.
 
-    The study scores a candidate at every check. When it says stop, the state is kept, and a later call with the
-    same trial goes on from there as if nothing had happened.
+    The study scores a candidate at every check, and says when to keep the state. A later call with the same trial
+    goes on from what was kept as if nothing had happened.
 
     Args:
         start: the prompt to learn through; its calibration is dropped, the new weights need none.
@@ -71,8 +71,10 @@ def tune(
         epoch = training.step / training.steps_per_epoch
         verdict = trial.check(training.step, candidate, epoch=epoch)
         best.offer(candidate, verdict, training.step)
+        if verdict.keep:
+            state = training.state()
+            trial.save_state({**state, **best.state(state["tensors"])})
         if verdict.stop:
-            trial.save_state({**training.state(), **best.state(training.state()["tensors"])})
             break
     tuned = best.candidate or replace(start, weights=training.weights())
     del training  # with its moments and gradients

@@ -14,20 +14,24 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunewise.figures import counted
 from tunewise.reading.answers import IMBALANCED, majority_share
 from tunewise.reading.clean import Conflict
 from tunewise.reading.shift import shifts
+from tunewise.reading.splits import DEFAULT_TEST
 from tunewise.task import Choices, Dataset, Task
+
+if TYPE_CHECKING:
+    from tunewise.statistics import Interval
 
 MOST_ROWS_SHOWN = 20
 MOST_CONFLICTS_SHOWN = 10
 FEW_TEST_ROWS = 100
 FEW_ROWS_A_LABEL = 10
-FEW_ALIKE = 30
-"""Rows alike below which nothing is said of how noisy labels are."""
+FEW_INPUTS = 30
+"""Inputs that stand more than once below which nothing is said of how noisy labels are."""
 _FEW_ROWS = (
     (
         "train",
@@ -78,11 +82,13 @@ class Profile:
     """Rows in these clusters."""
     groups: int | None = None
     """Groups in all splits; None when the task has none."""
-    alike: int = 0
-    """Rows with a near-duplicate or a repeat, before repeats were left out."""
-    alike_agreeing: int = 0
-    """Of these, rows with the most frequent target among those like them; their share is the accuracy that labels
-    as noisy as these allow."""
+    repeated_inputs: int = 0
+    """Inputs that stand more than once, before repeats were left out."""
+    repeated_rows: int = 0
+    """Their rows."""
+    repeated_agreeing: int = 0
+    """Of these, rows with the most frequent target of their input; their share is the accuracy that labels as
+    noisy as these allow."""
     warnings: tuple[str, ...] = ()
     """What a reader should know, one sentence each."""
 
@@ -119,8 +125,10 @@ class Findings:
     """Likeness was given up: the inputs share most of their words."""
     notices: tuple[str, ...] = ()
     """Sentences on what was guessed and may not be meant."""
-    agreement: tuple[int, int] = (0, 0)
-    """Rows that have a near-duplicate, repeats counted, and how many carry the most frequent target of theirs."""
+    agreement: tuple[int, int, int] = (0, 0, 0)
+    """Inputs that stand more than once, their rows, and how many carry the most frequent target of theirs."""
+    by_time: bool = False
+    """Whether the newest rows are the test."""
     may_shift: bool = False
     """Whether the test was not drawn at random from the rows."""
 
@@ -156,13 +164,15 @@ def profile_of(task: Task, found: Findings) -> Profile:
         near_duplicate_clusters=len(found.cluster_sizes),
         near_duplicates=sum(found.cluster_sizes),
         groups=len({example.group for example in examples}) if task.spec.group else None,
-        alike=found.agreement[0],
-        alike_agreeing=found.agreement[1],
+        repeated_inputs=found.agreement[0],
+        repeated_rows=found.agreement[1],
+        repeated_agreeing=found.agreement[2],
         warnings=(
             *found.notices,
             *_of_cleaning(found, classification),
             *(_of_noise(*found.agreement) if classification else ()),
             *(shifts(task) if found.may_shift and len(task.train) else ()),
+            *(_of_times(task) if found.by_time else ()),
             *_of_splits(_readable(labels, task), share, len(task.test)),
         ),
     )
@@ -193,17 +203,37 @@ def _of_cleaning(found: Findings, classification: bool) -> list[str]:
     return [sentence for sentence, applies in sentences.items() if applies]
 
 
-def _of_noise(alike: int, agreeing: int) -> list[str]:
-    """What labels allow, where enough inputs stand more than once and some of them with another label."""
+def _of_times(task: Task) -> list[str]:
+    """That the newest moment is far more than the rows wanted for a test."""
+    rows = len(task.train) + len(task.validation) + len(task.test)
+    share = len(task.test) / rows
+    if share <= 2 * DEFAULT_TEST:
+        return []
+    return [f"The newest {100 * share:.0f} % of the rows are the test: so many are of the newest time, or times."]
+
+
+def noise_ceiling(inputs: int, rows: int, agreeing: int) -> Interval | None:
+    """The accuracy that labels allow, by inputs that stand more than once; None where that says nothing.
+
+    Rows of one input are not independent, so the interval counts inputs.
+    """
     from tunewise.statistics import wilson
 
-    if alike < FEW_ALIKE or agreeing == alike:
+    if inputs < FEW_INPUTS or agreeing >= rows:
+        return None
+    return wilson(inputs * agreeing / rows, inputs)
+
+
+def _of_noise(inputs: int, rows: int, agreeing: int) -> list[str]:
+    """What labels allow, where enough inputs stand more than once and some of them with another label."""
+    ceiling = noise_ceiling(inputs, rows, agreeing)
+    if ceiling is None:
         return []
-    ceiling = wilson(agreeing, alike)
     return [
-        f"Of {alike:,} rows that are alike, {100 * (1 - agreeing / alike):.1f} % carry another label than most of "
-        f"those like them. If the other rows are labelled as they are, no model can be right in more than about "
-        f"{agreeing / alike:.3f} of them (95 % interval {ceiling.low:.3f} to {ceiling.high:.3f})."
+        f"{inputs:,} inputs stand more than once, and {100 * (1 - agreeing / rows):.1f} % of their rows carry "
+        "another label than most rows of the same input. If the others are labelled as they are, no model can be "
+        f"right in more than about {agreeing / rows:.3f} of them (95 % interval {ceiling.low:.3f} to "
+        f"{ceiling.high:.3f})."
     ]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,8 +59,6 @@ class _Cleaned:
     validation: list[Example] | None
     likeness: Likeness
     found: Findings
-    times: Counter[tuple[str, str]]
-    """How often each input stood with each target, repeats counted."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def read_task(opened: Opened, asked: Asked, name: str) -> Task:
 def _clean(table: Table, columns: Columns, asked: Asked) -> _Cleaned:
     """Incomplete rows, repeats, and rows that also stand in a given test or validation file are left out."""
     data, incomplete = to_examples(table, columns, "data", asked.drop_incomplete)
-    times = multiplicities(data)
+    agreement = _agreement(multiplicities(data))
     data, duplicates = without_repeats(data)
     validation_table = asked.validation if isinstance(asked.validation, Table) else None
     test, incomplete_test = _given(asked.test, columns, "test", asked.drop_incomplete)
@@ -118,8 +116,8 @@ def _clean(table: Table, columns: Columns, asked: Asked) -> _Cleaned:
     if not leaks.kept or validation == []:
         what = "the validation file" if leaks.kept and asked.time is None else table.name
         raise DataError(
-            f"{what}: every row also stands, or nearly so, in a file given for the test or validation; expected "
-            "rows that are not in it. Give a test file with other rows, or none."
+            f"{what}: every row also stands, or nearly so, among those for the test or validation; expected rows "
+            "that do not. Give a test file with other rows, or none."
         )
     found = Findings(
         rows_read=len(table),
@@ -132,8 +130,10 @@ def _clean(table: Table, columns: Columns, asked: Asked) -> _Cleaned:
         validation_leaks=len(validation_leaks),
         templated=templated or leaks.templated or like.templated,
         may_shift=test is not None,
+        by_time=asked.time is not None,
+        agreement=agreement,
     )
-    return _Cleaned(leaks.kept, test, validation, like, found, times)
+    return _Cleaned(leaks.kept, test, validation, like, found)
 
 
 def _by_time(
@@ -153,12 +153,13 @@ def _by_time(
             f'{table.name}, column "{asked.time}": found fewer than {MOMENTS} different times; expected one at '
             "least for training, for validation and for the test. Name another column, or leave --time out."
         )
-    data, test = newest(data, when, splits.share_of(splits.DEFAULT_TEST, len(data)))
     wanted = asked.validation
-    if isinstance(wanted, Table) or wanted == 0:
+    apart = not isinstance(wanted, Table) and wanted > 0
+    data, test = newest(data, when, splits.share_of(splits.DEFAULT_TEST, len(data)), 2 if apart else 1)
+    if isinstance(wanted, Table) or not apart:
         return data, validation, test
-    count = splits.share_of(wanted, len(data)) if isinstance(wanted, float) else wanted
-    data, validation = newest(data, when, count)
+    count = _validation_rows(wanted, [example.target for example in data], table.name)
+    data, validation = newest(data, when, count, 1)
     return data, validation, test
 
 
@@ -213,8 +214,6 @@ def _clusters(cleaned: _Cleaned) -> tuple[list[int], Findings]:
             near, templated = equal, True
     sizes = [size for size in Counter(near).values() if size > 1]
     found = replace(cleaned.found, cluster_sizes=sizes, templated=templated)
-    if not templated:
-        found = replace(found, agreement=_agreement(cleaned, near))
     ties = [
         [("near", number), *([("group", example.group)] if example.group else [])]
         for number, example in zip(near, cleaned.data, strict=True)
@@ -222,13 +221,16 @@ def _clusters(cleaned: _Cleaned) -> tuple[list[int], Findings]:
     return clusters(ties), found
 
 
-def _agreement(cleaned: _Cleaned, near: Sequence[int]) -> tuple[int, int]:
-    """Rows that have a near-duplicate, repeats counted, and how many carry the most frequent target of theirs."""
-    together: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for number, example in zip(near, cleaned.data, strict=True):
-        together[number][example.target] += cleaned.times[key_of(example), example.target]
-    several = [targets for targets in together.values() if targets.total() > 1]
-    return sum(targets.total() for targets in several), sum(max(targets.values()) for targets in several)
+def _agreement(times: Mapping[tuple[str, str], int]) -> tuple[int, int, int]:
+    """Inputs that stand more than once, their rows, and how many of these carry the most frequent target there.
+
+    Only inputs that are the same but for case and punctuation: near-duplicates may differ in the word that counts.
+    """
+    together: defaultdict[str, list[int]] = defaultdict(list)
+    for (key, _), count in times.items():
+        together[key].append(count)
+    several = [counts for counts in together.values() if sum(counts) > 1]
+    return len(several), sum(map(sum, several)), sum(map(max, several))
 
 
 def _split(cleaned: _Cleaned, tied: Sequence[int], kind: str, asked: Asked, name: str) -> _Split:

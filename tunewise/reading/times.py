@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -37,20 +39,21 @@ def moments(table: Table, column: str) -> list[float]:
 
 
 def newest(
-    examples: Sequence[Example], when: Mapping[int, float], count: int
+    examples: Sequence[Example], when: Mapping[int, float], count: int, moments_left: int
 ) -> tuple[list[Example], list[Example]]:
     """The older of `examples`, and about `count` of the newest; rows of one moment stay together.
 
     Args:
-        examples: rows, at least two.
+        examples: rows of more than `moments_left` moments.
         when: row number → moment.
-        count: newest rows wanted; fewer where more would leave none.
+        count: newest rows wanted; as near to it as whole moments come.
+        moments_left: different moments that the older rows have at least.
     """
-    cut = sorted((when[example.row] for example in examples), reverse=True)[min(count, len(examples) - 1) - 1]
+    rows = Counter(when[example.row] for example in examples)
+    newest_first = sorted(rows, reverse=True)[: len(rows) - moments_left]
+    taken = list(itertools.accumulate(rows[moment] for moment in newest_first))
+    cut = newest_first[min(range(len(taken)), key=lambda place: abs(taken[place] - count))]
     older = [example for example in examples if when[example.row] < cut]
-    if not older:  # the moment of the cut is that of all older rows too
-        older = [example for example in examples if when[example.row] <= cut]
-        return older, [example for example in examples if when[example.row] > cut]
     return older, [example for example in examples if when[example.row] >= cut]
 
 

@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tunewise.figures import counted
+from tunewise.reading.profile import noise_ceiling
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.recommend.reasons import Findings, points
 from tunewise.rule import told_apart
-from tunewise.statistics import wilson
 
 ROUGH_ROWS = 100
 ROUGH_ROWS_PER_LABEL = 10
-FEW_ALIKE = 30
-"""Rows alike below which nothing is said of how noisy labels are."""
 LARGE_SHARE = 0.8
 LARGE_RATIO = 10
 
@@ -92,16 +90,14 @@ def _overfitting(evidence: Evidence, findings: Findings, pick: Entry) -> Iterato
 
 
 def _above_the_ceiling(evidence: Evidence, pick: Entry) -> Iterator[str]:
-    """A score that the labels do not allow, as far as rows alike tell."""
-    alike, agreeing = (evidence.profile.get(name) or 0 for name in ("alike", "alike_agreeing"))
-    if evidence.metric.name != "accuracy" or alike < FEW_ALIKE or agreeing == alike:
-        return
-    ceiling = wilson(int(agreeing), int(alike))
-    if pick.score > ceiling.high:
+    """A score that the labels do not allow, as far as inputs that stand more than once tell."""
+    names = ("repeated_inputs", "repeated_rows", "repeated_agreeing")
+    ceiling = noise_ceiling(*(int(evidence.profile.get(name) or 0) for name in names))
+    if evidence.metric.name == "accuracy" and ceiling is not None and pick.score > ceiling.high:
         yield (
-            f"{pick.candidate} scores {pick.score:.3f}, more than labels as noisy as those of the rows that are "
-            f"alike allow ({ceiling.low:.3f} to {ceiling.high:.3f}): part of it may be a habit of who labelled "
-            "them, or these rows are harder than the others."
+            f"{pick.candidate} scores {pick.score:.3f}, more than labels as noisy as those of inputs that stand "
+            f"more than once allow ({ceiling.low:.3f} to {ceiling.high:.3f}): part of it may be a habit of who "
+            "labelled them, or these inputs are harder than the others."
         )
 
 

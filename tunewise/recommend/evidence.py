@@ -8,7 +8,7 @@ differences come from the same rows by the same code.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -148,7 +148,7 @@ def read_evidence(folder: Path) -> Evidence:
     rows = [row for row in finished if row["score"].strip()]
     predictions = {row["candidate"]: _read_test(folder, row) for row in rows}
     events = tuple(line.values for line in read_lines(_needed(folder / "trials.jsonl"), torn_end=True))
-    again = _repeats(folder, events)
+    again = _repeats(folder, events, {row["trial"] for row in rows})
     repeated = {
         f"{name}, repeated {n}": lines for name, found in again.items() for n, lines in enumerate(found, 1)
     }
@@ -173,16 +173,22 @@ def read_evidence(folder: Path) -> Evidence:
     )
 
 
-def _repeats(folder: Path, events: Iterable[Mapping[str, Any]]) -> dict[str, list[list[Mapping[str, Any]]]]:
-    """By candidate, the answers of its repeats that met the test."""
-    repeats: dict[str, str] = {}
+def _repeats(
+    folder: Path, events: Sequence[Mapping[str, Any]], finalists: Collection[str]
+) -> dict[str, list[list[Mapping[str, Any]]]]:
+    """By candidate, the answers of those that repeat one of the finalists' trials with another seed."""
+    started = {str(event.get("trial")): event for event in events if event.get("event") == "started"}
+    cut = {event.get("trial") for event in events if event.get("event") == "finished" and event.get("cut_short")}
     found: dict[str, list[list[Mapping[str, Any]]]] = {}
     for event in events:
         trial = str(event.get("trial"))
-        if event.get("event") == "started" and event.get("repeats"):
-            repeats[trial] = str(event.get("method"))
-        if event.get("event") == "tested" and trial in repeats:
-            found.setdefault(repeats[trial], []).append(_read_test(folder, {"trial": trial}))
+        repeated = started.get(trial, {}).get("repeats")
+        # A finalist found after the repeats has other settings, and a trial cut short is no other draw of luck.
+        if event.get("event") != "tested" or repeated not in finalists or {trial, repeated} & cut:
+            continue
+        if (folder / "predictions" / f"{trial}-test.jsonl").exists():
+            method = str(started[trial].get("method"))
+            found.setdefault(method, []).append(_read_test(folder, {"trial": trial}))
     return found
 
 

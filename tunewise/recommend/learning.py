@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +83,8 @@ class Learning:
     """Scores of finalists that no labels make better."""
     unmeasured: tuple[str, ...]
     """Finalists whose curve is not there, or not whole."""
+    failed: Mapping[str, str]
+    """Of those, the reason where fits failed."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -92,17 +94,27 @@ class Learning:
             "candidates": {name: one.to_json() for name, one in self.candidates.items()},
             "constant": dict(self.constant),
             "unmeasured": list(self.unmeasured),
+            "failed": dict(self.failed),
         }
 
     def sentences(self, pick: str) -> Iterator[str]:
-        """What would make another finalist the pick, in labels."""
+        """Where another finalist scores as high as the pick, in labels, where fitted curves and scores agree."""
         for name, one in self.candidates.items():
-            if one.overtakes is not None:
-                where = "extrapolated" if one.overtakes.at > self.labels else "measured"
-                rows = f"{_span(one.overtakes)} training rows"
-                yield f"With about {rows}, {name} would come level with {pick} ({where})."
-            if one.overtaken is not None:
-                yield f"Below about {_span(one.overtaken)} training rows, {name} scores higher than {pick}."
+            if one.overtakes is None and one.overtaken is None:
+                continue
+            ahead = self._mean(name) > self._mean(pick)
+            if one.overtakes is not None and (one.overtakes.at > self.labels) != ahead:
+                beyond = ", extrapolated" if not ahead else ""
+                rows = f"{_span(one.overtakes)} training rows{beyond}"
+                yield f"On the learning curves {name} comes level with {pick} at about {rows}."
+            if one.overtaken is not None and one.overtaken.at <= self.labels and not ahead:
+                rows = f"{_span(one.overtaken)} training rows"
+                yield f"On the learning curves {name} scores higher than {pick} below about {rows}."
+
+    def _mean(self, candidate: str) -> float:
+        """Mean score with all labels."""
+        scores = self.candidates[candidate].scores[self.labels]
+        return sum(scores) / len(scores)
 
 
 def learning(folder: Path, evidence: Evidence, pick: str) -> Learning | None:
@@ -123,7 +135,7 @@ def learning(folder: Path, evidence: Evidence, pick: str) -> Learning | None:
         name: Learnt(
             name,
             evidence.entry(name).family,
-            measured.scores[name],
+            measured.points(name),
             **(_foreseen(whole[name], labels) if name in whole else {}),
             **(
                 _beside(whole[pick], whole[name], 2 * labels)
@@ -140,6 +152,11 @@ def learning(folder: Path, evidence: Evidence, pick: str) -> Learning | None:
         validation=evidence.split_rows.get("validation", 0),
         candidates=found,
         constant=constant,
+        failed={
+            line.text("method"): f"{line.text('failed')} ({line.count('size')} rows)"
+            for line in lines
+            if line.text("failed") and line.text("method") not in whole
+        },
         unmeasured=tuple(
             entry.candidate
             for entry in evidence.entries
@@ -215,26 +232,31 @@ class _Measured:
             for name, sizes in self.answers.items()
         }
 
+    def points(self, name: str) -> dict[int, tuple[float, ...]]:
+        """The scores that count: of a whole curve those of sizes with every draw, as a fit may have failed."""
+        sizes = self.scores[name]
+        full = {size: found for size, found in sizes.items() if len(found) == LEAST_DRAWS}
+        return full if len(full) >= LEAST_SIZES and self.labels in full else sizes
+
     @cached_property
     def curves(self) -> dict[str, Curve]:
         """Curves that are whole: five sizes at least, the last of them all rows, three draws of each."""
-        return {name: self._curve(name) for name in self.answers if self._is_whole(name)}
+        found = {name: self.points(name) for name in self.answers}
+        return {
+            name: Curve(tuple(points), np.array(list(points.values())), redrawn=self._redrawn(name, points))
+            for name, points in found.items()
+            if len(points) >= LEAST_SIZES
+            and self.labels in points
+            and all(len(drawn) == LEAST_DRAWS for drawn in points.values())
+        }
 
-    def _is_whole(self, name: str) -> bool:
-        sizes = self.scores[name]
-        enough = len(sizes) >= LEAST_SIZES and self.labels in sizes
-        return enough and all(len(found) == LEAST_DRAWS for found in sizes.values())
-
-    def _curve(self, name: str) -> Curve:
-        sizes, redrawn = self.scores[name], self._redrawn(name)
-        return Curve(tuple(sizes), np.array(list(sizes.values())), redrawn=redrawn)
-
-    def _redrawn(self, name: str) -> Floats:
+    def _redrawn(self, name: str, sizes: Collection[int]) -> Floats:
         """Scores on rows (or groups) drawn again, the same for every candidate, [resamples, sizes, draws]."""
         targets, groups = self.evidence.targets, self.evidence.groups
         rescore = [
             [self.evidence.metric.resampler(outputs, targets) for _, outputs in sorted(draws.items())]
-            for _, draws in sorted(self.answers[name].items())
+            for size, draws in sorted(self.answers[name].items())
+            if size in sizes
         ]
         parts = [
             np.stack([np.stack([one(weights) for one in size], axis=1) for size in rescore], axis=1)

@@ -22,6 +22,8 @@ from tunewise.statistics import MethodDifference, method_difference, paired_diff
 if TYPE_CHECKING:
     from tunewise.recommend.evidence import Evidence
 
+TRAINED = ("prompt tuning", "fine-tuning", "hybrid")
+"""Families in which another seed gives another model; a baseline and a prompt are the same again."""
 BOTH_ENDS = 2 * 1.959964
 """Standard errors across a 95 % interval."""
 
@@ -33,7 +35,8 @@ class Seeds:
     scores: Mapping[str, tuple[float, ...]]
     """Test scores of each candidate that was trained again; that of the candidate itself first."""
     differences: Mapping[str, MethodDifference]
-    """Pick minus every other finalist, where one of the two was trained again; rows and seeds counted."""
+    """Pick minus every other finalist, where each of the two that is trained was trained again; rows and seeds
+    counted."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -57,7 +60,7 @@ class Seeds:
         one = self.differences.get(runner_up or "")
         if one is not None:
             yield (
-                f"As methods, seeds counted as well as rows, {pick} minus {runner_up} is {points(one.value)} "
+                f"The luck of training counted as well as rows, {pick} minus {runner_up} is {points(one.value)} "
                 f"points (95 % interval {points(one.low)} to {points(one.high)}, {p_text(one.p)})."
             )
 
@@ -73,7 +76,9 @@ def seeds(evidence: Evidence, pick: str) -> Seeds | None:
     scores = {name: [float(score(one, targets)) for one in found] for name, found in answers.items()}
     differences = {}
     for name in answers:
-        if name == pick or len(targets) < 2:
+        trained = [one for one in (pick, name) if evidence.entry(one).family in TRAINED]
+        # Of a side that was trained once nothing is known of its luck.
+        if name == pick or len(targets) < 2 or any(len(scores[one]) < 2 for one in trained):
             continue
         variance = _row_variance(evidence, answers[pick], answers[name])
         found = method_difference(scores[pick], scores[name], row_variance=variance, rows=len(targets))

@@ -94,7 +94,7 @@ def _enough(run: Run, candidate: str) -> int | None:
     """The fewest rows from which on the means stay near that of all rows; None without a whole curve."""
     learning = run.recommendation.learning if run.recommendation else None
     curve = next((one for one in learning.curves if one.name == candidate), None) if learning else None
-    if curve is None or curve.twice is None:
+    if curve is None or curve.twice is None or not all(min(found) > 0 for found in curve.scores.values()):
         return None
     means = {size: statistics.fmean(found) for size, found in sorted(curve.scores.items())}
     wanted = NEARLY * means[max(means)]

@@ -40,6 +40,8 @@ class Trial:
     stage: str
     parameters: Mapping[str, Any]
     start_from: str
+    repeats: str
+    """Trial that it repeats with another seed; empty for a candidate."""
     status: str
     """How it ended (see `ENDS`), or `unfinished` when the journal stops in between."""
     value: float | None
@@ -88,6 +90,7 @@ def _trial(name: str, events: list[Fields]) -> Trial:
         stage=started.text("stage"),
         parameters=started.section("parameters").values,
         start_from=started.text("start_from"),
+        repeats=started.text("repeats"),
         status=_status(events),
         value=value,
         best_step=end.number("step") if end.text("event") == "finished" else None,

@@ -68,8 +68,8 @@ def _summary(told: Recommendation) -> str:
     learning = told.learning
     assert learning is not None
     return (
-        f"Each candidate made again from fewer training rows, with the settings that the study found: means of "
-        f"three draws, their range as a line. Choices within a fit used the same "
+        f"Each candidate made again from fewer training rows, with the settings that the study found and at least "
+        f"40 training steps: means of three draws, their range as a line. Choices within a fit used the same "
         f"{counted(learning.validation, 'validation row')} at every size, which are not counted. Nothing was "
         f"chosen by these scores. Beyond {count(learning.labels)} rows the curves are extrapolated: a power law "
         "is fitted, and its 95 % band is widened by how far it misses the last point when that is left out."
@@ -83,8 +83,10 @@ def _notes(told: Recommendation) -> list[str]:
     if learning.constant:
         flat = listed(tuple(f"{name} ({score(value)})" for name, value in learning.constant.items()))
         notes.append(f"More labels change nothing for {flat}.")
-    if learning.unmeasured:
-        notes.append(f"Not measured, or not to the end: {listed(learning.unmeasured)}. tunewise curve goes on.")
+    notes += [f"{name} has no curve, a fit failed: {reason}" for name, reason in learning.failed.items()]
+    left = tuple(name for name in learning.unmeasured if name not in learning.failed)
+    if left:
+        notes.append(f"Not measured, or not to the end: {listed(left)}. tunewise curve goes on.")
     return notes
 
 

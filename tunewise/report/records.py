@@ -104,6 +104,8 @@ class Learning:
     curves: tuple[LearningCurve, ...]
     constant: Mapping[str, float]
     unmeasured: tuple[str, ...]
+    failed: Mapping[str, str]
+    """Reasons of those that failed."""
 
 
 @dataclass(frozen=True)
@@ -227,13 +229,14 @@ def _check_whole(folder: Path, events: Sequence[Fields]) -> None:
         raise CandidateError(f"trials.jsonl is missing, but trials were run. {mending('trials.jsonl')}")
     named: set[str] = set()
     ended: set[str] = set()
+    repeats = {event.text("trial") for event in events if event.text("repeats")}
     for event in events:
         kind, trial = event.needed("event"), event.text("trial")
         if kind == "nominated":
             named = {str(name) for name in event.items("finalists")}
         if kind in ("tested", "failed"):
             ended.add(trial.rpartition("-")[0])
-        if kind == "tested":
+        if kind == "tested" and trial not in repeats:
             _check_tested(predictions, trial, event)
     missing = [name for name in DERIVED if name not in written]
     if named and named <= ended and missing:
@@ -355,6 +358,7 @@ def _learning(fields: Fields) -> Learning | None:
         curves=curves,
         constant={name: value for name, value in known.items() if value is not None},
         unmeasured=fields.texts("unmeasured"),
+        failed={name: fields.section("failed").text(name) for name in fields.section("failed").values},
     )
 
 

@@ -233,7 +233,8 @@ def panels(run: Run) -> tuple[Panel, ...]:
 
 
 def _panel(method: str, trials: list[Trial], scores: list[float], number: int) -> Panel:
-    best = max(trials, key=lambda trial: max(point.value for point in trial.curve))
+    candidates = [trial for trial in trials if not trial.repeats] or trials
+    best = max(candidates, key=lambda trial: max(point.value for point in trial.curve))
     top = max(best.curve, key=lambda point: point.value)
     lines = [
         charts.Line(trial.id, tuple((point.step, point.value) for point in trial.curve), trial is best)

@@ -112,7 +112,8 @@ class Curve:
         low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
         value = self.law(n)
         miss = self.reach(n)
-        return Expected(value, max(0.0, min(low, value) - miss), min(1.0, max(high, value) + miss))
+        least = min(0.0, float(self.scores.min()))  # some metrics go below zero
+        return Expected(value, max(least, min(low, value) - miss), min(1.0, max(high, value) + miss))
 
     def reach(self, n: float) -> float:
         """By how much a band is widened at `n` labels.

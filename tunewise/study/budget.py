@@ -87,7 +87,7 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
     if least > limit:
         raise BudgetError(
             f"a budget of {budget.text} cannot hold {', '.join(m.name for m in required)} and their test; "
-            f"give --budget {_amount(least, budget, forecaster)} or more."
+            f"give --budget {amount(least, budget, forecaster)} or more."
         )
     # Of many finalists on many rows, as many are tested as half of the budget holds, plain methods before chains.
     models.sort(key=lambda method: (method.starts_from is not None, method.order))
@@ -104,7 +104,8 @@ def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> l
     return [name for name, total in zip(names, totals, strict=True) if total <= room]
 
 
-def _amount(work: float, budget: Budget, forecaster: Forecaster) -> str:
+def amount(work: float, budget: Budget, forecaster: Forecaster) -> str:
+    """`work` as a budget in the unit of `budget` is written."""
     if budget.unit == "flop":
         # Two figures, rounded up: what is suggested must be enough.
         unit = 10.0 ** (math.floor(math.log10(work)) - 1)

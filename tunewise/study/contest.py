@@ -150,8 +150,9 @@ class Contest:
         for row in rows:
             self._test(row.trial, self.folder / "candidates" / row.method)
         for trial in finished_repeats(events):
-            if not self._is_tested(trial):  # then its candidate is there no more
-                self._test(trial, waiting(self.folder, trial))
+            candidate = waiting(self.folder, trial)
+            if candidate.exists() and not self._is_tested(trial):  # it is cleared away after the tests
+                self._test(trial, candidate)
         shutil.rmtree(self.folder / "trials", ignore_errors=True)
         if not any(event["event"] == "tested" for event in read_events(self.folder / JOURNAL)):
             raise WorkError(f"not one finalist could be tested; {self.folder / JOURNAL} tells why.")

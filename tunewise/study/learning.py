@@ -25,9 +25,10 @@ from tunewise.errors import BudgetError, CandidateError, SettingError, TunewiseE
 from tunewise.figures import counted, duration, score
 from tunewise.methods import get
 from tunewise.reading.splits import stratified_order
-from tunewise.run_files import CURVE, read_json, read_lines
+from tunewise.run_files import CURVE, Fields, read_json, read_lines
 from tunewise.settings import Budget
 from tunewise.statistics.curves import LEAST_DRAWS, LEAST_SIZES
+from tunewise.study.budget import amount
 from tunewise.study.contest import Ground, prepare
 from tunewise.study.evaluation import evaluate
 from tunewise.study.files import best_rows
@@ -45,6 +46,7 @@ SPARSE = 1.4
 """The last size before all rows is at most all rows divided by this."""
 LEAST_STEPS = 40
 """Of training: a pass over eight rows is one step, and says nothing of what more of them would teach."""
+GO_ON = "`tunewise curve` goes on with them."
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -57,6 +59,8 @@ class Finalist:
     parameters: Mapping[str, Any]
     start: tuple[Any, Mapping[str, Any]] | None
     """Method and settings of what it starts from, where that is not the base model."""
+    cut_short: bool = False
+    """Whether the study's own trial was ended by its budget."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def sizes_of(rows: int) -> tuple[int, ...]:
     return tuple(round(FIRST_SIZE * ratio**place) for place in range(LEAST_SIZES))
 
 
-def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell) -> None:
+def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell, *, in_all: bool = False) -> None:
     """Fit what is missing of the curves of the run in `folder`, as far as `budget` goes.
 
     Called again, it goes on where it ended.
@@ -100,6 +104,7 @@ def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell) -> None:
         stored: what the folder records of it.
         budget: of this call.
         tell: told of every fit.
+        in_all: take what was measured before off the budget.
 
     Raises:
         CandidateError: the run is not finished, or damaged.
@@ -111,7 +116,7 @@ def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell) -> None:
         raise CandidateError(f"{folder} is not finished yet; finish it with: tunewise resume {folder}")
     path = folder / CURVE
     mend(path)
-    lines = read_lines(path)
+    lines = list(read_lines(path))
     done = {(line.needed("method"), line.count("size") or 0, line.count("draw") or 0) for line in lines}
     missing: list[Fit] = []
     for finalist in _finalists(folder, events):
@@ -124,9 +129,20 @@ def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell) -> None:
     if not missing:
         tell({"event": "phase", "trial": None, "text": "the learning curves are whole already"})
         return
+    left = budget.limit - (_spent(lines, budget) if in_all else 0.0)
+    if left <= 0:
+        tell({"event": "phase", "trial": None, "text": f"the learning curves took their {budget.text}; {GO_ON}"})
+        return
     tell({"event": "phase", "trial": None, "text": f"measuring learning curves, for {budget.text}"})
     ground = prepare(stored.task, stored.request, rates=stored.rates, expected=stored.checksum)
-    _Survey.of(path, stored, ground, budget, tell).go(missing)
+    _Survey.of(path, stored, ground, replace(budget, limit=left), tell).go(missing)
+
+
+def _spent(lines: Sequence[Fields], budget: Budget) -> float:
+    """What fits on record took, in the unit of the budget."""
+    if budget.unit == "trials":
+        return float(sum(bool(line.number("work")) for line in lines))
+    return math.fsum(line.number("seconds" if budget.unit == "seconds" else "work") or 0.0 for line in lines)
 
 
 @dataclass
@@ -162,9 +178,7 @@ class _Survey:
         for fit in self._affordable(missing):
             price = self._price(fit)
             if spent + price > self.limit or self._late():
-                self._say(
-                    "The budget of the learning curves ended before they were whole; `tunewise curve` goes on."
-                )
+                self._say(f"The budget of the learning curves ended before they were whole; {GO_ON}")
                 return
             line = self._line(fit)
             spent += price if self.budget.unit == "trials" else line["work"]
@@ -193,9 +207,7 @@ class _Survey:
         """A price as a budget is written."""
         if self.budget.unit == "trials":
             return f"{math.ceil(price)}trials"
-        if self.budget.unit == "flop":
-            return f"{price:.1e}flop".replace("e+", "e")
-        return f"{math.ceil(self.forecaster.seconds(price))}s"
+        return amount(price, self.budget, self.forecaster)
 
     def _price(self, fit: Fit) -> float:
         """Forecast of one fit and its answers to the test."""
@@ -222,16 +234,17 @@ class _Survey:
     def _settings(self, fit: Fit) -> dict[str, Any]:
         """Those of the study's trial; more passes over few rows."""
         settings = dict(fit.finalist.parameters)
-        if "epochs" in settings:
+        if "epochs" in settings and not self._is_whole(fit):
             steps = math.ceil(fit.size / settings.get("batch_size", 16))
             settings["epochs"] = max(settings["epochs"], math.ceil(LEAST_STEPS / steps))
         return settings
 
     def _known(self, fit: Fit) -> bool:
         """Whether the study itself made this fit: all rows, in its own order, from its own seed."""
-        settings = self._settings(fit)
-        whole = fit.size == len(self.stored.task.train) and fit.draw == 0
-        return whole and settings == dict(fit.finalist.parameters)
+        return self._is_whole(fit) and fit.draw == 0 and not fit.finalist.cut_short
+
+    def _is_whole(self, fit: Fit) -> bool:
+        return fit.size == len(self.stored.task.train)
 
     def _line(self, fit: Fit) -> dict[str, Any]:
         """Make one fit, and say what came of it."""
@@ -246,8 +259,10 @@ class _Survey:
             before = dict(meter)
             try:
                 line = {**head, "outputs": self._answers(fit)}
-            except TunewiseError as error:  # a loss that is no number, say: on record, and not tried again
-                line = {**head, "failed": str(error)}
+            except Exception as error:  # as in a trial: on record with its reason, and the others go on
+                reason = str(error) if isinstance(error, TunewiseError) else f"{type(error).__name__}: {error}"
+                line = {**head, "failed": reason}
+                self._say(f"learning curve: {fit.finalist.method.name}, {counted(fit.size, 'row')}: {reason}")
             counts = {kind: count - before.get(kind, 0) for kind, count in meter.items()}
             overhead = self.forecaster.overhead(fit.finalist.method.work)
             work = math.fsum(self.forecaster.weigh(kind, count) for kind, count in counts.items())
@@ -283,8 +298,8 @@ class _Survey:
     def _rows(self, fit: Fit) -> Dataset:
         """The first `size` rows of a stratified order: smaller sizes of a draw stand in its larger ones."""
         train = self.ground.task.train
-        if fit.draw == 0:  # their own order is one
-            return train.take(range(fit.size))
+        if self._is_whole(fit) and fit.draw == 0:  # as the study had them
+            return train
         strata = [row.target if isinstance(self.ground.task.spec.answer, Choices) else "" for row in train]
         order = stratified_order(strata, random.Random(f"{self.stored.request.seed}/curve/{fit.draw}"))
         return train.take(order[: fit.size])
@@ -315,13 +330,14 @@ def _finalists(folder: Path, events: Sequence[Event]) -> list[Finalist]:
     started = {event["trial"]: event for event in events if event["event"] == "started"}
     tested = {event["trial"] for event in events if event["event"] == "tested"}
     rows = [row for row in best_rows(events) if row.trial in tested]
+    cut = {event["trial"] for event in events if event["event"] == "finished" and event.get("cut_short")}
     pick = _pick(folder)
     found = []
     for row in sorted(rows, key=lambda row: (row.method != pick, row.cost_work, row.method)):
         event = started[row.trial]
         source = started.get(event.get("start_from") or "")
         start = (get(source["method"]), source["parameters"]) if source else None
-        found.append(Finalist(get(row.method), row.trial, event["parameters"], start))
+        found.append(Finalist(get(row.method), row.trial, event["parameters"], start, row.trial in cut))
     return found
 
 

@@ -12,7 +12,7 @@ from tunewise.cost import USUAL, Demand
 from tunewise.study.advice import Advice, advise, situation_of
 from tunewise.study.contest import Ground, race
 from tunewise.study.history import past_studies
-from tunewise.study.policy import Outcome, Proposal
+from tunewise.study.policy import ANOTHER_SEED, Outcome, Proposal
 from tunewise.study.rates import WITHOUT_MODEL, rates_of
 from tunewise.task import Task
 
@@ -26,7 +26,7 @@ class PlannedTrial:
     family: str
     parameters: Mapping[str, Any]
     stage: str
-    """What it is for: `baseline`, `prompt`, `rung`, `full run` or `next rate`."""
+    """What it is for: `baseline`, `prompt`, `rung`, `full run`, `another seed` or `next rate`."""
     passes: int | None
     """Passes over the training rows; None where nothing is trained."""
     all_passes: int | None
@@ -129,7 +129,9 @@ def plan_of(ground: Ground, demand: Demand = USUAL, *, real_time: bool = False) 
     runner = Forecasting(ground, rates)
     race(ground, runner).go()
     tests = {name: work for name, work in ground.terms.tests.items() if name not in runner.untested}
-    test_seconds = ground.forecaster.seconds(math.fsum(tests.values()), rates)
+    again = [trial.method for trial in runner.trials.values() if trial.stage == ANOTHER_SEED]
+    test_work = math.fsum(tests.values()) + math.fsum(tests.get(method, 0.0) for method in again)
+    test_seconds = ground.forecaster.seconds(test_work, rates)
     total = math.fsum(trial.forecast_seconds for trial in runner.trials.values()) + test_seconds
     return Plan(
         task=ground.task,

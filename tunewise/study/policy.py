@@ -28,6 +28,7 @@ from tunewise.study.ladders import Ladder, fit_in
 from tunewise.task import TaskSpec
 
 PROMPT_SHARE = 0.20
+ANOTHER_SEED = "another seed"
 REPEATED = 2
 """Leading tuned methods that are trained again."""
 MORE_SEEDS = (1, 2)
@@ -267,7 +268,7 @@ class Race:
             if not self._fits([one], kept_back=test):
                 return
             self._freed -= test  # it meets the test as well
-            again = self._proposal(one.method, before.parameters, "another seed", before.start_from)
+            again = self._proposal(one.method, before.parameters, ANOTHER_SEED, before.start_from)
             again = replace(again, repeats=outcome.trial, more_seed=more, forecast_work=self._price(one))
             if self._do(again).status == "out_of_budget":
                 return

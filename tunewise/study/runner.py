@@ -23,7 +23,7 @@ from tunewise.study.files import artifact_mb, trainable_parameters
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal, repeats_of
 from tunewise.study.policy import Outcome, Proposal, method_of
-from tunewise.study.trials import Checked, MeteredTrial
+from tunewise.study.trials import STATE, Checked, MeteredTrial, standing_of
 from tunewise.task import Task
 from tunewise.whole import put_folder
 
@@ -43,19 +43,19 @@ class Attempt:
 
     proposal: Proposal
     trial: MeteredTrial
-    rung: Event
-    """How the trial stood when it was paused; empty for one that starts."""
+    kept: Event
+    """How the trial stood when its state was last kept; empty for one that starts."""
     _begun: float = field(default_factory=time.perf_counter)
 
     @property
     def work(self) -> float:
-        """Work counted so far, that up to the rung included."""
-        return self.trial.work + _work(self.rung)
+        """Work counted so far, that of earlier processes included as far as its state was kept."""
+        return self.trial.work + _work(self.kept)
 
     @property
     def seconds(self) -> float:
-        """Seconds so far, those up to the rung included."""
-        return time.perf_counter() - self._begun + (self.rung.get("seconds") or 0.0)
+        """Seconds so far, counted likewise."""
+        return time.perf_counter() - self._begun + (self.kept.get("seconds") or 0.0)
 
 
 @dataclass
@@ -98,12 +98,15 @@ class Worker:
         recorded = self._from_journal(proposal)
         if recorded is not None:
             return recorded
-        # Baselines cost next to nothing, and a paused trial has a result that only wants to be kept.
-        exempt = proposal.method.family == "baseline" or bool(self._rung(proposal))
+        # Baselines cost next to nothing, and a trial with a kept state has a result that only wants to be taken.
+        exempt = proposal.method.family == "baseline" or bool(self._kept(proposal))
         if self._clock_has_stopped() and not exempt:
             work = self._work_recorded(proposal.trial)
             return self._out_of_budget(proposal, work, "the time of the budget was used up before it could start")
-        return self._attempt(proposal)
+        outcome = self._attempt(proposal)
+        if proposal.repeats and outcome.status != "finished":
+            self.kept_seconds.pop(proposal.trial, None)
+        return outcome
 
     def prune(self, trial: str, reason: str) -> None:
         """Record that a paused trial does not go on."""
@@ -145,10 +148,13 @@ class Worker:
         trial = attempt.trial
         self._write_start(attempt)
         try:
+            if trial.pause_at is not None and attempt.kept.get("at", 0) >= trial.pause_at:
+                # It had reached its rung, and was interrupted before that stood in the journal.
+                return self._paused(proposal, attempt.kept)
             peaks.reset()
             start = self._start(proposal)
             trial.watch(start)
-            trial.spend("overhead", 0.0 if attempt.rung else self.forecaster.overhead(proposal.method.work))
+            trial.spend("overhead", 0.0 if attempt.kept else self.forecaster.overhead(proposal.method.work))
             method = proposal.method(**proposal.parameters)
             fitted = method.fit(start, self.task.train, self.task.validation, trial)
             seconds = attempt.seconds
@@ -162,17 +168,18 @@ class Worker:
             shutil.rmtree(trial.folder, ignore_errors=True)
             return Outcome(proposal.trial, "failed", work=work)
 
-    def _rung(self, proposal: Proposal) -> Event:
-        """The rung from which a trial goes on; empty for one that starts."""
+    def _kept(self, proposal: Proposal) -> Event:
+        """How the trial stood at its rung, or when its state was kept after it; empty for one that starts."""
         events = self._recorded.get(proposal.trial, [])
         paused = [event for event in events if event["event"] == "paused"]
-        return paused[-1] if paused else {}
+        found = standing_of(self._folder(proposal.trial)) if events else {}
+        return paused[-1] if paused and _work(paused[-1]) >= _work(found) else found
 
     def _prepared(self, proposal: Proposal) -> Attempt:
-        rung = self._rung(proposal)
+        kept = self._kept(proposal)
         folder = self._folder(proposal.trial)
-        # What an interrupted attempt left is not to be trusted, but for the state of the rung.
-        shutil.rmtree(self._pending(proposal.trial) if rung else folder, ignore_errors=True)
+        # What an interrupted attempt left is not to be trusted, but for the state that was kept.
+        shutil.rmtree(self._pending(proposal.trial) if kept else folder, ignore_errors=True)
         pause_at = None
         if proposal.until is not None:
             size = proposal.parameters.get("batch_size", 16)
@@ -185,14 +192,30 @@ class Worker:
             weigh=self.forecaster.weigh,
             must_end=self._clock_has_stopped,
             pause_at=pause_at,
-            work_limit=None if limit is None else limit - _work(rung),
+            work_limit=None if limit is None else limit - _work(kept),
+            keeps=True,
         )
-        if rung:  # it may be ended before its next check
-            trial.best = Checked(rung["step"], Verdict(rung["value"], True, rung["log_loss"]), None)
-        attempt = Attempt(proposal, trial, rung)
+        if kept:  # it may be ended before its next check
+            trial.best = Checked(kept["step"], Verdict(kept["value"], True, kept["log_loss"]), None)
+        attempt = Attempt(proposal, trial, kept)
+        trial.standing = lambda best: self._standing(attempt, best)
         trial.on_check = lambda checked, epoch: self._report(attempt, checked, epoch)
         trial.on_progress = lambda step, steps, loss: self._show(attempt, step, steps)
         return attempt
+
+    def _standing(self, attempt: Attempt, best: Checked) -> Event:
+        """What is kept with a state: as much as the journal tells of a rung."""
+        self._write_validation(attempt.proposal, best)
+        verdict = best.verdict
+        return {
+            "step": best.step,
+            "at": attempt.trial.step,
+            "value": verdict.value,
+            "log_loss": verdict.log_loss,
+            "work": attempt.work,
+            "seconds": round(attempt.seconds, 3),
+            "time": round(time.time(), 3),
+        }
 
     def _start(self, proposal: Proposal) -> Predictor:
         if proposal.start_from is None:
@@ -200,20 +223,13 @@ class Worker:
         return load_predictor(self.folder / "candidates" / method_of(proposal.start_from))
 
     def _pause(self, attempt: Attempt, seconds: float) -> Outcome:
-        proposal, best, work = attempt.proposal, attempt.trial.best, attempt.work
-        assert best is not None
-        verdict = best.verdict
-        self._write_validation(proposal, best)
-        self._write(
-            "paused",
-            proposal,
-            step=best.step,
-            value=verdict.value,
-            log_loss=verdict.log_loss,
-            work=work,
-            seconds=round(seconds, 3),
-        )
-        return Outcome(proposal.trial, "paused", verdict.value, verdict.log_loss, work)
+        assert attempt.trial.best is not None
+        return self._paused(attempt.proposal, {**self._standing(attempt, attempt.trial.best), "seconds": seconds})
+
+    def _paused(self, proposal: Proposal, standing: Event) -> Outcome:
+        told = {name: value for name, value in standing.items() if name != "time"}
+        self._write("paused", proposal, **{**told, "seconds": round(standing["seconds"], 3)})
+        return Outcome(proposal.trial, "paused", standing["value"], standing["log_loss"], standing["work"])
 
     def _finish(self, attempt: Attempt, fitted: Predictor, seconds: float) -> Outcome:
         proposal, trial, work = attempt.proposal, attempt.trial, attempt.work
@@ -244,6 +260,7 @@ class Worker:
         if not proposal.repeats:  # else it waits where it is, for the test
             self._install(proposal.trial)
             shutil.rmtree(trial.folder, ignore_errors=True)
+        (trial.folder / STATE).unlink(missing_ok=True)
         return outcome
 
     def _out_of_budget(self, proposal: Proposal, work: float, reason: str) -> Outcome:
@@ -375,7 +392,7 @@ class Worker:
         work = proposal.forecast_work
         seconds = round(self.forecaster.seconds(work), 1) if self.forecaster.rates else None
         self._write(
-            "continued" if attempt.rung else "started",
+            "continued" if attempt.kept else "started",
             proposal,
             number=len(self._recorded),
             method=proposal.method.name,
@@ -389,6 +406,7 @@ class Worker:
             forecast_seconds=seconds,
             start_from=proposal.start_from,
             **({"repeats": proposal.repeats} if proposal.repeats else {}),
+            **({"kept_at": attempt.kept["time"]} if "time" in attempt.kept else {}),
         )
 
     def _write(self, event: str, proposal: Proposal, **fields: Any) -> None:

@@ -20,6 +20,20 @@ from tunewise.task import Dataset
 from tunewise.whole import replacing
 
 STATE = "state.safetensors"
+KEEP_SECONDS, KEEP_RATIO = 15.0, 20.0
+"""Between states kept against interruptions: at least so long, and so many times what keeping one took."""
+
+
+def standing_of(folder: Path) -> dict[str, Any]:
+    """How the trial in `folder` stood when its state was last kept; empty without one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / STATE, framework="pt") as file:
+            found: dict[str, Any] = json.loads((file.metadata() or {}).get("standing", "{}"))
+            return found
+    except (OSError, SafetensorError):
+        return {}
 
 
 @dataclass(frozen=True)
@@ -42,11 +56,17 @@ class MeteredTrial:
     """Turns counted operations of a kind into work."""
     on_check: Callable[[Checked, float | None], None] = lambda checked, epoch: None
     on_progress: Callable[[int, int, float | None], None] = lambda step, steps, loss: None
+    standing: Callable[[Checked], Mapping[str, Any]] = lambda best: {}
+    """What is kept with a state: how the trial stands, from the best candidate so far."""
     must_end: Callable[[], bool] = lambda: False
     """The clock's hard stop."""
     pause_at: int | None = None
     """Step at which a rung is reached."""
     work_limit: float | None = None
+    keeps: bool = False
+    """Whether a state is kept now and then, beside that of a rung."""
+    step: int = 0
+    """Of the last check."""
     best: Checked | None = None
     losses: list[float] = field(default_factory=list)
     paused: bool = False
@@ -55,6 +75,9 @@ class MeteredTrial:
     _counted: dict[str, float] = field(default_factory=dict)
     _meter_before: dict[str, float] = field(default_factory=dict)
     _model: Any = None
+    _due: bool = False
+    _kept_at: float = field(default_factory=time.monotonic)
+    _keeping_seconds: float = 0.0
 
     def watch(self, start: Predictor) -> None:
         """Count what the model under `start` does from now on."""
@@ -82,8 +105,10 @@ class MeteredTrial:
         self.ended_by_work = self.work_limit is not None and self.work > self.work_limit
         self.ended_by_clock = self.must_end()
         stop = self.paused or self.ended_by_work or self.ended_by_clock
+        self.step = step
+        self._due = self.paused or (self.keeps and not stop and self._is_time_to_keep())
         value, loss = (evaluation.score, evaluation.log_loss) if evaluation else (None, None)
-        checked = Checked(step, Verdict(value, stop, loss), evaluation)
+        checked = Checked(step, Verdict(value, stop, loss, self._due), evaluation)
         if self.best is None or checked.verdict.better_than(self.best.verdict):
             self.best = checked
         self.on_check(checked, epoch)
@@ -98,20 +123,30 @@ class MeteredTrial:
         return self.ended_by_clock
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Keep `state` on disk: `tensors` as safetensors, the rest as JSON.
+        """Keep `state` on disk: `tensors` as safetensors, the rest as JSON, with how the trial stands.
 
-        Only at a rung: a trial that ends needs no state, and must not spoil the one it would be resumed from.
+        Only where the verdict said so: a trial that ends needs no state, and must not spoil the one that it would
+        be resumed from.
         """
-        if not self.paused:
+        if not self._due or self.best is None:
             return
         from safetensors.torch import save_file
+
+        begun = time.monotonic()
+        standing = json.dumps(self.standing(self.best))
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state["tensors"].items()}
         values = {name: value for name, value in state.items() if name != "tensors"}
         self.folder.mkdir(parents=True, exist_ok=True)
         # One file: tensors and values of different moments can never stand side by side.
         with replacing(self.folder / STATE) as partial:
-            save_file(tensors, partial, metadata={"values": json.dumps(values)})
+            save_file(tensors, partial, metadata={"values": json.dumps(values), "standing": standing})
+        self._kept_at = time.monotonic()
+        self._keeping_seconds = self._kept_at - begun
+
+    def _is_time_to_keep(self) -> bool:
+        """Keeping takes a twentieth of the time at most."""
+        return time.monotonic() - self._kept_at > max(KEEP_SECONDS, KEEP_RATIO * self._keeping_seconds)
 
     def state(self) -> dict[str, Any] | None:
         """The state kept last, or None."""
