@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewise.arguments import as_settings, check_parameters, request_of, task_of, with_methods
-from tunewise.errors import BudgetError, CandidateError, SettingError
+from tunewise.errors import CandidateError, SettingError
 from tunewise.figures import counted
 from tunewise.progress import told, watched
 from tunewise.run_folders import RUNS, RunRecord, free, read_leaderboard, records
@@ -55,7 +55,7 @@ def compare(
     out: str | Path | None = None,
     truncate: bool = False,
     curve: bool = False,
-    curve_budget: str = "10m",
+    curve_budget: str = "20m",
     settings: Mapping[str, Any] | None = None,
     command: Sequence[str] | None = None,
     progress: bool | None = None,
@@ -150,7 +150,7 @@ def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEven
 def curve(
     folder: str | Path,
     *,
-    budget: str = "10m",
+    budget: str = "20m",
     progress: bool | None = None,
     on_event: OnEvent | None = None,
 ) -> Study:
@@ -169,7 +169,6 @@ def curve(
     Raises:
         CandidateError: the run is not finished, or damaged.
         SettingError: it has too few training rows.
-        BudgetError: the budget does not hold the curve of the pick.
     """
     from tunewise.settings import Budget
     from tunewise.study.learning import survey
@@ -412,11 +411,7 @@ def _finish(folder: Path, stored: Stored, tell: OnEvent) -> Study:
     study = _conclude(folder, stored.task)
     if stored.request.curve is None:
         return study
-    try:
-        survey(folder, stored, stored.request.curve, tell, in_all=True)
-    except BudgetError as error:  # the comparison is done, and nothing of it is lost
-        tell({"event": "message", "trial": None, "text": str(error)})
-        return study
+    survey(folder, stored, stored.request.curve, tell, in_all=True)
     return _conclude(folder, stored.task)
 
 

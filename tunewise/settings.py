@@ -173,7 +173,7 @@ class Settings(ReadingSettings):
         "true or false",
     )
     curve_budget: str = _setting(
-        "10m",
+        "20m",
         "What the learning curves may take beside the budget, written as that.",
         "BUDGET",
         "a time (90s, 10m, 1h30m), a number of trials (40trials) or counted work (3e14flop), greater than 0",

@@ -54,7 +54,7 @@ class TestCompare:
             "margin": 1.5,
             "seed": 3,
             "curve": False,
-            "curve_budget": "10m",
+            "curve_budget": "20m",
             "out": Path("here"),
         }
         assert record["train_rows"] == {"value": 64, "from": "flag"}
@@ -73,7 +73,7 @@ class TestCompare:
             "seed": 0,
             "truncate": False,
             "curve": False,
-            "curve_budget": "10m",
+            "curve_budget": "20m",
             "out": Path("runs/tickets"),
         }
 

@@ -134,7 +134,7 @@ def resume(run: Run, as_json: Json = False) -> None:
 @guarded
 def curve(
     run: Run,
-    budget: Annotated[str, typer.Option(metavar="BUDGET", help="What the curves may take, as in 10m.")] = "10m",
+    budget: Annotated[str, typer.Option(metavar="BUDGET", help="What the curves may take.")] = "20m",
     as_json: Json = False,
 ) -> None:
     """Measure what more labels are worth: a run's finalists, made again from fewer rows."""

@@ -108,6 +108,8 @@ def _control(run: Run, row: Finalist) -> str:
 def _adaptability(run: Run, row: Finalist) -> str:
     if row.family in INSTRUCTED:
         return "free with each request"
+    if row.family == "baseline":
+        return "takes none"
     return f"made again: {figure(row.fit_seconds)} s"
 
 

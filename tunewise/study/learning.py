@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tunewise.adapted import AdaptedModel, Predictor, loaded
-from tunewise.errors import BudgetError, CandidateError, SettingError, TunewiseError
+from tunewise.errors import CandidateError, SettingError, TunewiseError
 from tunewise.figures import counted, duration, score
 from tunewise.methods import get
 from tunewise.reading.splits import stratified_order
@@ -109,7 +109,6 @@ def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell, *, in_all: 
     Raises:
         CandidateError: the run is not finished, or damaged.
         SettingError: there are too few training rows.
-        BudgetError: the budget does not hold the curve of the pick alone.
     """
     events = finished_events(folder)
     if events is None:
@@ -173,35 +172,25 @@ class _Survey:
         return cls(path, stored, ground, forecaster, budget, limit, tell)
 
     def go(self, missing: Sequence[Fit]) -> None:
-        """Curve by curve, so that what is finished says something."""
-        spent = 0.0
-        for fit in self._affordable(missing):
-            price = self._price(fit)
-            if spent + price > self.limit or self._late():
-                self._say(f"The budget of the learning curves ended before they were whole; {GO_ON}")
-                return
-            line = self._line(fit)
-            spent += price if self.budget.unit == "trials" else line["work"]
-            _write(self.path, line)
-
-    def _affordable(self, missing: Sequence[Fit]) -> list[Fit]:
-        """Those of the curves that the budget holds; the dearest are left out first, that of the pick last."""
-        prices: dict[str, float] = {}
+        """Curve by curve, the first as far as the budget goes, of the others those that it holds whole."""
+        curves: dict[str, list[Fit]] = {}
         for fit in missing:
-            name = fit.finalist.method.name
-            prices[name] = prices.get(name, 0.0) + self._price(fit)
-        kept = list(prices)
-        while math.fsum(prices[name] for name in kept) > self.limit:
-            dearest = max(kept[1:] or kept, key=prices.__getitem__)
-            more = self._amount(prices[dearest])
-            if len(kept) == 1:
-                raise BudgetError(
-                    f"a budget of {self.budget.text} cannot hold the learning curve of {dearest}; "
-                    f"give {more} or more."
-                )
-            kept.remove(dearest)
-            self._say(f"{dearest}: no learning curve, it would take {more} more.")
-        return [fit for fit in missing if fit.finalist.method.name in kept]
+            curves.setdefault(fit.finalist.method.name, []).append(fit)
+        prices = {name: math.fsum(map(self._price, fits)) for name, fits in curves.items()}
+        first, *others = curves
+        spent = 0.0
+        for name in (first, *sorted(others, key=prices.__getitem__)):
+            if name != first and spent + prices[name] > self.limit:
+                self._say(f"{name}: no learning curve yet, it takes {self._amount(prices[name])} more.")
+                continue
+            for fit in curves[name]:
+                price = self._price(fit)
+                if spent + price > self.limit or self._late():
+                    self._say(f"{name}: the budget ended before its learning curve was whole; {GO_ON}")
+                    break
+                line = self._line(fit)
+                spent += price if self.budget.unit == "trials" else line["work"]
+                _write(self.path, line)
 
     def _amount(self, price: float) -> str:
         """A price as a budget is written."""
@@ -326,14 +315,14 @@ def _rates(ground: Ground) -> Mapping[str, float]:
 
 
 def _finalists(folder: Path, events: Sequence[Event]) -> list[Finalist]:
-    """The tested finalists: the pick first, then in the order of their cost."""
+    """The tested finalists, the pick first."""
     started = {event["trial"]: event for event in events if event["event"] == "started"}
     tested = {event["trial"] for event in events if event["event"] == "tested"}
     rows = [row for row in best_rows(events) if row.trial in tested]
     cut = {event["trial"] for event in events if event["event"] == "finished" and event.get("cut_short")}
     pick = _pick(folder)
     found = []
-    for row in sorted(rows, key=lambda row: (row.method != pick, row.cost_work, row.method)):
+    for row in sorted(rows, key=lambda row: row.method != pick):
         event = started[row.trial]
         source = started.get(event.get("start_from") or "")
         start = (get(source["method"]), source["parameters"]) if source else None
