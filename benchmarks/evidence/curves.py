@@ -128,20 +128,19 @@ def beside(name: str, draws: int) -> list[Bar]:
             told += 1
             held += bool(advantage[0] <= saved <= advantage[1])
         point = crossing(one, other, REACH, resamples=RESAMPLES, seed=draw)
-        if point is not None:
+        if point is not None and point.high is not None:  # only then it is said
             found += 1
-            inside += bool(level is not None and point.low <= level.at <= (point.high or REACH))
+            inside += bool(level is not None and point.low <= level.at <= point.high)
     found_bars = [
         Bar(f"{name}: rows saved are told", told / draws, count=draws),
         Bar(f"{name}: their interval holds the truth", held / max(told, 1), LEAST, count=told),
     ]
     if level is None:
         return [*found_bars, Bar(f"{name}: a crossing is told", found / draws, most=0.05, count=draws)]
-    crossings = [
-        Bar(f"{name}: the crossing is told", found / draws, count=draws),
-        Bar(f"{name}: its interval holds the truth", inside / max(found, 1), LEAST, count=found),
-    ]
-    return [*found_bars, *crossings]
+    found_bars.append(Bar(f"{name}: the crossing is told", found / draws, count=draws))
+    if found:
+        found_bars.append(Bar(f"{name}: its interval holds the truth", inside / found, LEAST, count=found))
+    return found_bars
 
 
 def measure(quick: bool) -> list[Bar]:

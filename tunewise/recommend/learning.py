@@ -98,17 +98,22 @@ class Learning:
         }
 
     def sentences(self, pick: str) -> Iterator[str]:
-        """Where another finalist scores as high as the pick, in labels, where fitted curves and scores agree."""
+        """Where another finalist scores as high as the pick, in labels.
+
+        Told where the fitted curves and the scores agree, and where the whole interval lies within reach: without
+        that, every fourth pair of curves that never meet would be said to.
+        """
         for name, one in self.candidates.items():
-            if one.overtakes is None and one.overtaken is None:
+            overtakes, overtaken = (_told(found) for found in (one.overtakes, one.overtaken))
+            if overtakes is None and overtaken is None:
                 continue
             ahead = self._mean(name) > self._mean(pick)
-            if one.overtakes is not None and (one.overtakes.at > self.labels) != ahead:
-                beyond = ", extrapolated" if not ahead else ""
-                rows = f"{_span(one.overtakes)} training rows{beyond}"
+            if overtakes is not None and (overtakes.at > self.labels) != ahead:
+                beyond = "" if ahead else ", extrapolated"
+                rows = f"{_span(overtakes)} training rows{beyond}"
                 yield f"On the learning curves {name} comes level with {pick} at about {rows}."
-            if one.overtaken is not None and one.overtaken.at <= self.labels and not ahead:
-                rows = f"{_span(one.overtaken)} training rows"
+            if overtaken is not None and overtaken.at <= self.labels and not ahead:
+                rows = f"{_span(overtaken)} training rows"
                 yield f"On the learning curves {name} scores higher than {pick} below about {rows}."
 
     def _mean(self, candidate: str) -> float:
@@ -269,7 +274,11 @@ def _expected(found: Expected | None) -> dict[str, float] | None:
     return {name: float(value) for name, value in vars(found).items()} if found else None
 
 
+def _told(found: Crossing | None) -> Crossing | None:
+    return found if found is not None and found.high is not None else None
+
+
 def _span(found: Crossing) -> str:
     """`420 (310 to 760)`, two figures each."""
-    high = "beyond reach" if found.high is None else rounded(found.high)
-    return f"{rounded(found.at)} ({rounded(found.low)} to {high})"
+    assert found.high is not None
+    return f"{rounded(found.at)} ({rounded(found.low)} to {rounded(found.high)})"
