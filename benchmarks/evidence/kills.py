@@ -31,8 +31,8 @@ KILLS = 20
 LATEST = 2.0
 """Seconds at most between the event that a kill waits for and the kill."""
 STUDY = (
-    *("trec", "--train-rows", "96", "--validation", "60", "--budget", "9e13flop"),
-    *("--methods", "majority,tfidf-logistic,zero-shot,few-shot,lora,soft-prompt,prompt-then-lora"),
+    *("trec", "--train-rows", "96", "--validation", "60", "--budget", "4e13flop"),
+    *("--methods", "majority,tfidf-logistic,zero-shot,few-shot,lora,prompt-then-lora"),
 )
 Event = Mapping[str, Any]
 
