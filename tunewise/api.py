@@ -24,9 +24,9 @@ from tunewise.task import Dataset, Input, Task, TaskSpec
 if TYPE_CHECKING:
     from tunewise.adapted import Prediction, Predictor
     from tunewise.recommend import Recommendation
+    from tunewise.settings import Budget
     from tunewise.study.evaluation import Evaluation
     from tunewise.study.plan import Plan
-    from tunewise.study.stored import Stored
     from tunewise.study.trials import Fitted
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -88,7 +88,6 @@ def compare(
     """
     from tunewise.study.contest import Contest, check_out, prepare
     from tunewise.study.learning import sizes_of
-    from tunewise.study.stored import read_stored
 
     request = request_of(model, methods, budget, margin, seed, truncate, curve_budget if curve else None)
     if out is not None:
@@ -111,7 +110,7 @@ def compare(
         record = {"command": list(command or []), "settings": dict(settings or as_settings(request, folder))}
         contest = Contest.begin(folder, request, ground, record, tell)
         contest.run()
-        return _finish(folder, read_stored(folder), tell)
+        return _finish(folder, ground.task, request.curve, tell)
 
 
 def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEvent | None = None) -> Study:
@@ -144,7 +143,7 @@ def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEven
             if stored.request.model:
                 phase("preparing: the model and token counts")
             Contest.again(stored, tell).run()
-        return _finish(folder, stored, tell)
+        return _finish(folder, stored.task, stored.request.curve, tell)
 
 
 def curve(
@@ -404,15 +403,16 @@ def _candidate(folder: Path) -> Path:
     raise CandidateError(f"{folder} is neither a run (no run.json) nor a candidate (no {CANDIDATE}).{hint}")
 
 
-def _finish(folder: Path, stored: Stored, tell: OnEvent) -> Study:
+def _finish(folder: Path, task: Task, curve: Budget | None, tell: OnEvent) -> Study:
     """Write what follows from the records of a run; measure its learning curves, where they were asked for."""
-    from tunewise.study.learning import survey
-
-    study = _conclude(folder, stored.task)
-    if stored.request.curve is None:
+    study = _conclude(folder, task)
+    if curve is None:
         return study
-    survey(folder, stored, stored.request.curve, tell, in_all=True)
-    return _conclude(folder, stored.task)
+    from tunewise.study.learning import survey
+    from tunewise.study.stored import read_stored
+
+    survey(folder, read_stored(folder), curve, tell, in_all=True)
+    return _conclude(folder, task)
 
 
 def _conclude(folder: Path, task: Task) -> Study:

@@ -62,6 +62,11 @@ class TrialError(WorkError):
     """One trial failed; the study records the reason and goes on."""
 
 
+def reason_of(error: Exception) -> str:
+    """What is kept on record of an error that ended a piece of work, so that the others go on."""
+    return str(error) if isinstance(error, TunewiseError) else f"{type(error).__name__}: {error}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, ignoring case, or None when nothing is close."""
     by_fold = {candidate.casefold(): candidate for candidate in known}

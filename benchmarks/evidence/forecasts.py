@@ -25,40 +25,26 @@ Event = Mapping[str, Any]
 def errors(folder: Path) -> Iterator[tuple[str, float, float]]:
     """Of every stretch of a trial: its name, the seconds forecast, and the seconds taken."""
     begun: dict[str, Event] = {}
-    before: dict[str, float] = {}
     passes: dict[str, float] = {}
+    before: dict[str, tuple[float, float]] = {}  # seconds and passes up to the rung
     for event in read_events(folder / "trials.jsonl"):
         trial = event["trial"]
         if event["event"] in ("started", "continued"):
             begun[trial] = event
-            passes.setdefault(trial, 0.0)
         if event["event"] == "reported" and event.get("epoch") is not None:
             passes[trial] = event["epoch"]
         if event["event"] not in ("paused", "finished") or trial not in begun:
             continue
-        start, taken = begun[trial], event["seconds"] - before.get(trial, 0.0)
-        goes_on = trial in before
-        before[trial] = event["seconds"]
+        start, (seconds, rung) = begun[trial], before.get(trial, (0.0, 0.0))
+        before[trial] = event["seconds"], passes.get(trial, 0.0)
         if start["family"] == "baseline" or not start.get("forecast_seconds"):
             continue
         wanted = start["parameters"].get("epochs")
         share = 1.0
-        if wanted and event["event"] == "finished":
+        if wanted and wanted > rung and event["event"] == "finished":
             # A trial that goes on from its rung was forecast for the passes behind it.
-            rung = passes_at_rung(folder, trial) if goes_on else 0.0
-            share = (passes[trial] - rung) / (wanted - rung) if wanted > rung else 1.0
-        yield trial, share * start["forecast_seconds"], taken
-
-
-def passes_at_rung(folder: Path, trial: str) -> float:
-    """Passes that a trial had made when it was paused."""
-    made = 0.0
-    for event in read_events(folder / "trials.jsonl"):
-        if event["trial"] == trial and event["event"] == "reported":
-            made = event.get("epoch") or made
-        if event["trial"] == trial and event["event"] == "paused":
-            return made
-    return 0.0
+            share = (passes.get(trial, 0.0) - rung) / (wanted - rung)
+        yield trial, share * start["forecast_seconds"], event["seconds"] - seconds
 
 
 def measured(found: Sequence[tuple[str, float, float]]) -> list[Bar]:

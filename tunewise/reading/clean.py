@@ -104,9 +104,16 @@ def conflicts(examples: Sequence[Example]) -> list[Conflict]:
     ]
 
 
-def multiplicities(examples: Sequence[Example]) -> Counter[tuple[str, str]]:
-    """How often each input stands with each target."""
-    return Counter((key_of(example), example.target) for example in examples)
+def agreement(examples: Sequence[Example]) -> tuple[int, int, int]:
+    """Inputs that stand more than once, their rows, and how many of these carry the most frequent target there.
+
+    Only inputs that are the same but for case and punctuation: near-duplicates may differ in the word that counts.
+    """
+    targets: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for example in examples:
+        targets[key_of(example)][example.target] += 1
+    several = [counts for counts in targets.values() if counts.total() > 1]
+    return len(several), sum(counts.total() for counts in several), sum(max(counts.values()) for counts in several)
 
 
 def without_leaks(examples: Sequence[Example], given: Sequence[Example], likeness: Likeness) -> Leaks:

@@ -10,14 +10,14 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tunewise.errors import DataError, SettingError
 from tunewise.reading import answers, splits
-from tunewise.reading.clean import conflicts, multiplicities, to_examples, without_leaks, without_repeats
+from tunewise.reading.clean import agreement, conflicts, to_examples, without_leaks, without_repeats
 from tunewise.reading.columns import Columns, check_column, choose
 from tunewise.reading.profile import Findings, profile_of
 from tunewise.reading.similar import Likeness, clusters, key_of, likeness
@@ -98,7 +98,7 @@ def read_task(opened: Opened, asked: Asked, name: str) -> Task:
 def _clean(table: Table, columns: Columns, asked: Asked) -> _Cleaned:
     """Incomplete rows, repeats, and rows that also stand in a given test or validation file are left out."""
     data, incomplete = to_examples(table, columns, "data", asked.drop_incomplete)
-    agreement = _agreement(multiplicities(data))
+    agreeing = agreement(data)
     data, duplicates = without_repeats(data)
     validation_table = asked.validation if isinstance(asked.validation, Table) else None
     test, incomplete_test = _given(asked.test, columns, "test", asked.drop_incomplete)
@@ -131,7 +131,7 @@ def _clean(table: Table, columns: Columns, asked: Asked) -> _Cleaned:
         templated=templated or leaks.templated or like.templated,
         may_shift=test is not None,
         by_time=asked.time is not None,
-        agreement=agreement,
+        agreement=agreeing,
     )
     return _Cleaned(leaks.kept, test, validation, like, found)
 
@@ -219,18 +219,6 @@ def _clusters(cleaned: _Cleaned) -> tuple[list[int], Findings]:
         for number, example in zip(near, cleaned.data, strict=True)
     ]
     return clusters(ties), found
-
-
-def _agreement(times: Mapping[tuple[str, str], int]) -> tuple[int, int, int]:
-    """Inputs that stand more than once, their rows, and how many of these carry the most frequent target there.
-
-    Only inputs that are the same but for case and punctuation: near-duplicates may differ in the word that counts.
-    """
-    together: defaultdict[str, list[int]] = defaultdict(list)
-    for (key, _), count in times.items():
-        together[key].append(count)
-    several = [counts for counts in together.values() if sum(counts) > 1]
-    return len(several), sum(map(sum, several)), sum(map(max, several))
 
 
 def _split(cleaned: _Cleaned, tied: Sequence[int], kind: str, asked: Asked, name: str) -> _Split:

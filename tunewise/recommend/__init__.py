@@ -188,8 +188,7 @@ def _rows_against(evidence: Evidence, nominee: str, name: str, difference: Diffe
     ours, theirs = (metric.rows(evidence.entry(one).outputs, evidence.targets) for one in (nominee, name))
     if metric.is_rate and evidence.groups is None and ours is not None and theirs is not None:
         return rows_needed(float((ours != theirs).mean()), margin)
-    standard_error = (difference.high - difference.low) / (2 * 1.96)
-    return rows_needed_continuous(standard_error * math.sqrt(n), margin)
+    return rows_needed_continuous(difference.standard_error * math.sqrt(n), margin)
 
 
 def _next_commands(folder: Path, evidence: Evidence, pick: str | None) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ def learning(folder: Path, evidence: Evidence, pick: str) -> Learning | None:
         name: Learnt(
             name,
             evidence.entry(name).family,
-            measured.points(name),
+            measured.whole.get(name, measured.scores[name]),
             **(_foreseen(whole[name], labels) if name in whole else {}),
             **(
                 _beside(whole[pick], whole[name], 2 * labels)
@@ -213,7 +213,7 @@ def _answers(lines: Sequence[Fields], rows: int) -> _Answers:
 def _count(line: Fields, key: str) -> int:
     found = line.count(key)
     if found is None:
-        raise CandidateError(f"{line.where}: {key!r} is missing; expected a whole number. {CURVE_AGAIN}")
+        raise line.wrong(key, "a whole number")
     return found
 
 
@@ -237,22 +237,24 @@ class _Measured:
             for name, sizes in self.answers.items()
         }
 
-    def points(self, name: str) -> dict[int, tuple[float, ...]]:
-        """The scores that count: of a whole curve those of sizes with every draw, as a fit may have failed."""
-        sizes = self.scores[name]
-        full = {size: found for size, found in sizes.items() if len(found) == LEAST_DRAWS}
-        return full if len(full) >= LEAST_SIZES and self.labels in full else sizes
+    @cached_property
+    def whole(self) -> dict[str, dict[int, tuple[float, ...]]]:
+        """Scores of whole curves: five sizes at least, the last of them all rows, every draw of each.
+
+        A size of which a fit failed is left out.
+        """
+        full = {
+            name: {size: found for size, found in sizes.items() if len(found) == LEAST_DRAWS}
+            for name, sizes in self.scores.items()
+        }
+        return {name: sizes for name, sizes in full.items() if len(sizes) >= LEAST_SIZES and self.labels in sizes}
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
-        """Curves that are whole: five sizes at least, the last of them all rows, three draws of each."""
-        found = {name: self.points(name) for name in self.answers}
+        """Those that are whole."""
         return {
             name: Curve(tuple(points), np.array(list(points.values())), redrawn=self._redrawn(name, points))
-            for name, points in found.items()
-            if len(points) >= LEAST_SIZES
-            and self.labels in points
-            and all(len(drawn) == LEAST_DRAWS for drawn in points.values())
+            for name, points in self.whole.items()
         }
 
     def _redrawn(self, name: str, sizes: Collection[int]) -> Floats:

@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunewise.figures import counted
+from tunewise.reading.answers import IMBALANCED, majority_share
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
 from tunewise.statistics import Difference, Interval
 from tunewise.task import Choices
 
 LEADERBOARD, JOURNAL, TASK, ANSWERS = "leaderboard.csv", "trials.jsonl", "task.json", "predictions/*-test.jsonl"
-MAJORITY = 0.7
-"""Share of one label beyond which the worst label is told."""
 WITHOUT_MODEL = ("baseline",)
 PROMPT_ONLY = ("prompt engineering",)
 
@@ -120,15 +119,16 @@ def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:
 
 def _worst_label(evidence: Evidence, pick: Entry) -> str:
     """What the most frequent label hides: how many rows of the worst one the pick finds."""
-    counts = Counter(evidence.targets)
-    if evidence.spec.kind != "classification" or max(counts.values()) <= MAJORITY * len(evidence.targets):
+    share = majority_share(evidence.targets)
+    if evidence.spec.kind != "classification" or share <= IMBALANCED:
         return ""
+    counts = Counter(evidence.targets)
     right = Counter(t for t, output in zip(evidence.targets, pick.outputs, strict=True) if t == output)
     worst = min(counts, key=lambda label: (right[label] / counts[label], -counts[label]))
     answer = evidence.spec.answer
     name = answer.name(worst) if isinstance(answer, Choices) else worst
     return (
-        f"{100 * max(counts.values()) / len(evidence.targets):.0f} % of the test rows have one label. That which "
+        f"{100 * share:.0f} % of the test rows have one label. That which "
         f"{pick.candidate} finds least is {name}: {right[worst]} of its {counts[worst]} test rows."
     )
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -118,32 +118,11 @@ class Recommendation:
             )
         try:
             # Fields with a default came later: an older file has none of them.
-            later = (
-                "sources",
-                "conditions",
-                "costs",
-                "break_even_requests",
-                "front",
-                "left_out",
-                "demand",
-                "seeds",
-                "learning",
-                "folder",
-            )
-            names = [one.name for one in fields(cls) if one.name in data or one.name not in later]
+            names = [one.name for one in fields(cls) if one.name in data or _is_needed(one)]
             values = {name: data[name] for name in names}
-            for name in (
-                "ci",
-                "reasons",
-                "tied_with",
-                "warnings",
-                "next_commands",
-                "sources",
-                "conditions",
-                "front",
-            ):
-                if name in values:
-                    values[name] = tuple(values[name])
+            for one in fields(cls):
+                if one.name in values and str(one.type).startswith("tuple"):
+                    values[one.name] = tuple(values[one.name])
             values["difference"] = Compared.from_json(data["difference"]) if data["difference"] else None
             compared = {name: Compared.from_json(one) for name, one in data["differences"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -152,3 +131,7 @@ class Recommendation:
                 "docs/run-folder.md. Rebuild it with `tunewise report`."
             ) from None
         return cls(**(values | {"differences": compared, "folder": folder}))
+
+
+def _is_needed(one: Field[Any]) -> bool:
+    return one.default is MISSING and one.default_factory is MISSING

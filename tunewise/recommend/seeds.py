@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunewise.recommend.reasons import p_text, points
+from tunewise.recommend.reasons import PROMPT_ONLY, WITHOUT_MODEL, p_text, points
 from tunewise.statistics import MethodDifference, method_difference, paired_difference
 
 if TYPE_CHECKING:
     from tunewise.recommend.evidence import Evidence
 
-TRAINED = ("prompt tuning", "fine-tuning", "hybrid")
-"""Families in which another seed gives another model; a baseline and a prompt are the same again."""
-BOTH_ENDS = 2 * 1.959964
-"""Standard errors across a 95 % interval."""
+UNTRAINED = (*WITHOUT_MODEL, *PROMPT_ONLY)
+"""Families in which another seed changes nothing: a baseline and a prompt are the same again."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def seeds(evidence: Evidence, pick: str) -> Seeds | None:
     scores = {name: [float(score(one, targets)) for one in found] for name, found in answers.items()}
     differences = {}
     for name in answers:
-        trained = [one for one in (pick, name) if evidence.entry(one).family in TRAINED]
+        trained = [one for one in (pick, name) if evidence.entry(one).family not in UNTRAINED]
         # Of a side that was trained once nothing is known of its luck.
         if name == pick or len(targets) < 2 or any(len(scores[one]) < 2 for one in trained):
             continue
@@ -103,7 +101,7 @@ def _row_variance(evidence: Evidence, ours: Sequence[tuple[str, ...]], theirs: S
             found.append(float(np.var(a - b, ddof=1)))
         else:
             difference = paired_difference(metric, one, other, targets, groups)
-            found.append(len(targets) * ((difference.high - difference.low) / BOTH_ENDS) ** 2)
+            found.append(len(targets) * difference.standard_error**2)
     return statistics.fmean(found)
 
 

@@ -11,7 +11,6 @@ model can still do.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -96,7 +95,7 @@ def _enough(run: Run, candidate: str) -> int | None:
     curve = next((one for one in learning.curves if one.name == candidate), None) if learning else None
     if curve is None or curve.twice is None or not all(min(found) > 0 for found in curve.scores.values()):
         return None
-    means = {size: statistics.fmean(found) for size, found in sorted(curve.scores.items())}
+    means = curve.means
     wanted = NEARLY * means[max(means)]
     return min(size for size in means if all(mean >= wanted for other, mean in means.items() if other >= size))
 

@@ -108,7 +108,7 @@ def against_cost(points: Sequence[Point], cost: str, name: str) -> Markup:
         name,
         f"Score against {cost}",
         f"{len(points)} candidates; best for their cost, cheapest first: {best}.",
-        *_axes(across, down, FRAME, _tick_count),
+        *axes(across, down, FRAME, _tick_count),
         tag("text", title, x=FRAME.right, y=PLOT[1] - 8, text_anchor="end", class_="axis-title"),
         tag("polyline", points=_front_line(front, across, down), class_="front"),
         *(_leader(spot, placed) for spot, placed in zip(spots, places, strict=True) if placed and placed.leader),
@@ -144,7 +144,7 @@ def curves(method: str, family: str, lines: Sequence[Line], scores: list[float],
         name,
         f"Validation score of {method} by training step",
         ends + ".",
-        *_axes(across, down, PANEL_FRAME, _tick_count, ticks=4),
+        *axes(across, down, PANEL_FRAME, _tick_count, ticks=4),
         *drawn,
     )
 
@@ -181,13 +181,21 @@ def family_mark(family: str) -> Markup:
     return tag("svg", mark(family, 8.0, 8.0), viewBox="0 0 16 16", aria_hidden="true", class_="key")
 
 
-def _axes(across: Scale, down: Scale, frame: Box, name: Callable[[float], str], ticks: int = 5) -> list[Markup]:
+def axes(
+    across: Scale,
+    down: Scale,
+    frame: Box,
+    name: Callable[[float], str],
+    ticks: int = 5,
+    at: Sequence[float] | None = None,
+) -> list[Markup]:
+    """Both axes of a plot with lines across it; `name` spells the ticks below, round ones or those `at`."""
     drawn = []
     for tick in down.ticks(ticks):
         y = down(tick)
         drawn.append(tag("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="grid"))
         drawn.append(tag("text", _tick(tick), x=frame.left - 6, y=y + 4, text_anchor="end", class_="tick"))
-    for tick in across.ticks(ticks):
+    for tick in across.ticks(ticks) if at is None else at:
         x = across(tick)
         drawn.append(tag("line", x1=x, x2=x, y1=frame.bottom, y2=frame.bottom + 4, class_="axis-line"))
         drawn.append(tag("text", name(tick), x=x, y=frame.bottom + 18, text_anchor="middle", class_="tick"))

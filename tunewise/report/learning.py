@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from tunewise.figures import counted
+from tunewise.report.charts import axes
 from tunewise.report.placement import Box
-from tunewise.report.records import Band, LearningCurve, Recommendation, Run
+from tunewise.report.records import Band, Learning, LearningCurve, Run
 from tunewise.report.svg import Scale, family_class, mark, picture, score_scale, tag
 from tunewise.report.words import MINUS, NOTHING, count, interval, listed, score
 
@@ -50,23 +50,22 @@ class LearningSection:
 def section(run: Run) -> LearningSection | None:
     """The learning curves of a run; None where none were measured."""
     told = run.recommendation
-    if told is None or not told.learning:
+    if told is None or told.learning is None:
         return None
-    curves = sorted(told.learning.curves, key=lambda curve: -_means(curve)[-1][1])
+    learning, pick = told.learning, told.pick
+    curves = sorted(learning.curves, key=lambda curve: -_last(curve))
     sizes = sorted({size for curve in curves for size in curve.scores})
     return LearningSection(
-        summary=_summary(told),
-        chart=_chart(curves, told),
+        summary=_summary(learning),
+        chart=_chart(curves, learning, sizes, pick),
         sizes=tuple(count(size) for size in sizes),
-        twice=count(2 * told.learning.labels),
-        rows=tuple(_row(curve, sizes, told) for curve in curves),
-        notes=tuple(_notes(told)),
+        twice=count(2 * learning.labels),
+        rows=tuple(_row(curve, sizes, pick) for curve in curves),
+        notes=tuple(_notes(learning)),
     )
 
 
-def _summary(told: Recommendation) -> str:
-    learning = told.learning
-    assert learning is not None
+def _summary(learning: Learning) -> str:
     return (
         f"Each candidate made again from fewer training rows, with the settings that the study found and at least "
         f"40 training steps: means of three draws, their range as a line. Choices within a fit used the same "
@@ -76,9 +75,7 @@ def _summary(told: Recommendation) -> str:
     )
 
 
-def _notes(told: Recommendation) -> list[str]:
-    learning = told.learning
-    assert learning is not None
+def _notes(learning: Learning) -> list[str]:
     notes = []
     if learning.constant:
         flat = listed(tuple(f"{name} ({score(value)})" for name, value in learning.constant.items()))
@@ -90,13 +87,17 @@ def _notes(told: Recommendation) -> list[str]:
     return notes
 
 
-def _row(curve: LearningCurve, sizes: Sequence[int], told: Recommendation) -> LearningRow:
-    means = dict(_means(curve))
-    at_sizes = [score(means[size]) if size in means else NOTHING for size in sizes]
+def _row(curve: LearningCurve, sizes: Sequence[int], pick: str) -> LearningRow:
+    means = curve.means
     return LearningRow(
         name=curve.name,
-        picked=curve.name == told.pick,
-        cells=(*at_sizes, _band(curve.twice), _band(curve.four_times), _saved(curve, told.pick)),
+        picked=curve.name == pick,
+        cells=(
+            *(score(means.get(size)) for size in sizes),
+            _band(curve.twice),
+            _band(curve.four_times),
+            _saved(curve, pick),
+        ),
     )
 
 
@@ -118,71 +119,62 @@ def _signed(labels: float) -> str:
     return f"{labels:+,.0f}".replace("-", MINUS)
 
 
-def _means(curve: LearningCurve) -> list[tuple[int, float]]:
-    return [(size, statistics.fmean(found)) for size, found in sorted(curve.scores.items())]
+def _last(curve: LearningCurve) -> float:
+    """Mean score of the largest size."""
+    return list(curve.means.values())[-1]
 
 
-def _chart(curves: Sequence[LearningCurve], told: Recommendation) -> Markup:
+def _chart(curves: Sequence[LearningCurve], learning: Learning, sizes: Sequence[int], pick: str) -> Markup:
     """Scores against training rows, both axes shared by all candidates."""
-    learning = told.learning
-    assert learning is not None
-    sizes = sorted({size for curve in curves for size in curve.scores})
-    bands = [curve.twice for curve in curves if curve.twice]
     values = [value for curve in curves for found in curve.scores.values() for value in found]
-    values += [band.value for band in bands] + list(learning.constant.values())
-    values += [end for curve in curves if curve.name == told.pick and curve.twice for end in _ends(curve.twice)]
+    values += [curve.twice.value for curve in curves if curve.twice] + list(learning.constant.values())
+    values += [end for curve in curves if curve.name == pick and curve.twice for end in _ends(curve.twice)]
     across = Scale(float(sizes[0]), 2.0 * learning.labels, FRAME.left + 8, FRAME.right, log=True)
     down = score_scale(values, FRAME.bottom, FRAME.top)
     lines = [
-        _line(curve, across, down, learning.labels, picked=curve.name == told.pick)
-        for curve in sorted(curves, key=lambda curve: curve.name == told.pick)
+        _line(curve, across, down, learning.labels, picked=curve.name == pick)
+        for curve in sorted(curves, key=lambda curve: curve.name == pick)
     ]
-    ends = "; ".join(f"{curve.name} {score(_means(curve)[-1][1])}" for curve in curves)
+    ends = "; ".join(f"{curve.name} {score(_last(curve))}" for curve in curves)
     title = tag(
         "text", "training rows, logarithmic", x=FRAME.right, y=PLOT[1] - 6, text_anchor="end", class_="axis-title"
     )
+    ticks = [float(size) for size in (*sizes, 2 * learning.labels)]
+    readable = _readable(ticks, across)
     here = across(float(learning.labels))
     return picture(
         PLOT,
         "learning-curves",
         "Score by number of training rows",
         f"With all {count(learning.labels)} training rows: {ends}.",
-        *_grid(across, down, [*sizes, 2 * learning.labels]),
+        *axes(across, down, FRAME, lambda tick: count(tick) if tick in readable else "", at=ticks),
         tag("line", x1=here, x2=here, y1=FRAME.top, y2=FRAME.bottom, class_="today"),
         tag("text", "all rows of this run", x=here - 6, y=FRAME.top + 16, text_anchor="end", class_="tick"),
         tag("text", "extrapolated", x=here + 6, y=FRAME.top + 16, class_="tick"),
         *_constants(learning.constant, down),
         *lines,
-        *_names(curves, learning.constant, down, told.pick),
+        *_names(curves, learning.constant, down, pick),
         title,
     )
+
+
+def _readable(ticks: Sequence[float], across: Scale) -> set[float]:
+    """Ticks whose labels do not run into each other."""
+    found: list[float] = []
+    for tick in ticks:
+        if not found or across(tick) - across(found[-1]) >= LEAST_APART:
+            found.append(tick)
+    return set(found)
 
 
 def _ends(band: Band) -> tuple[float, float]:
     return (band.value, band.value) if band.interval is None else (band.interval.low, band.interval.high)
 
 
-def _grid(across: Scale, down: Scale, sizes: Sequence[int]) -> list[Markup]:
-    drawn = []
-    for tick in down.ticks():
-        y = down(tick)
-        drawn.append(tag("line", x1=FRAME.left, x2=FRAME.right, y1=y, y2=y, class_="grid"))
-        drawn.append(tag("text", f"{tick:.3g}", x=FRAME.left - 6, y=y + 4, text_anchor="end", class_="tick"))
-    free = -LEAST_APART
-    for size in sizes:
-        x = across(float(size))
-        drawn.append(tag("line", x1=x, x2=x, y1=FRAME.bottom, y2=FRAME.bottom + 4, class_="axis-line"))
-        if x - free >= LEAST_APART:
-            drawn.append(tag("text", count(size), x=x, y=FRAME.bottom + 18, text_anchor="middle", class_="tick"))
-            free = x
-    drawn.append(tag("line", x1=FRAME.left, x2=FRAME.right, y1=FRAME.bottom, y2=FRAME.bottom, class_="axis-line"))
-    return drawn
-
-
 def _line(curve: LearningCurve, across: Scale, down: Scale, labels: int, *, picked: bool) -> Markup:
     """One candidate: the range of its draws, its means, and what is expected beyond them."""
     look = f"curve {family_class(curve.family)}" + (" lead" if picked else "")
-    means = [(across(float(size)), down(value)) for size, value in _means(curve)]
+    means = [(across(float(size)), down(value)) for size, value in curve.means.items()]
     drawn = [tag("title", curve.name)]
     if curve.twice is not None:
         last, far = means[-1], across(2.0 * labels)
@@ -213,7 +205,7 @@ def _constants(constant: Mapping[str, float], down: Scale) -> list[Markup]:
 
 def _names(curves: Sequence[LearningCurve], constant: Mapping[str, float], down: Scale, pick: str) -> list[Markup]:
     """Names to the right of where each line ends, moved apart where they would overlap."""
-    ends = [(curve.name, down(curve.twice.value if curve.twice else _means(curve)[-1][1])) for curve in curves]
+    ends = [(curve.name, down(curve.twice.value if curve.twice else _last(curve))) for curve in curves]
     ends += [(name, down(value)) for name, value in constant.items()]
     ends.sort(key=lambda end: end[1])
     places = _apart([y for _, y in ends], 14.0, FRAME.top + 4, FRAME.bottom)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tunewise.errors import CandidateError
@@ -93,6 +94,11 @@ class LearningCurve:
     advantage: float | None
     """Rows that the pick needs less of for the same score."""
     advantage_interval: Interval | None
+
+    @property
+    def means(self) -> dict[int, float]:
+        """Mean score of each size, the smallest first."""
+        return {size: fmean(found) for size, found in sorted(self.scores.items())}
 
 
 @dataclass(frozen=True)

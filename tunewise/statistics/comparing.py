@@ -33,6 +33,11 @@ class Difference:
     """One-sided 95 % upper bound: the upper end of the two-sided 90 % interval."""
     method: str
 
+    @property
+    def standard_error(self) -> float:
+        """As much as the 95 % interval amounts to, if it were normal."""
+        return (self.high - self.low) / (2 * 1.96)
+
 
 def score_interval(
     metric: Metric,

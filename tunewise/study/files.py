@@ -118,6 +118,8 @@ class Row:
     request_work: float
     artifact_mb: float
     serving_mb: float
+    cut_short: bool
+    """Whether its budget ended it."""
 
     @property
     def cost_work(self) -> float:
@@ -148,6 +150,7 @@ def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
             request_work=end.get("request_work", 0.0),
             artifact_mb=end.get("artifact_mb", 0.0),
             serving_mb=end.get("serving_mb", 0.0),
+            cut_short=end.get("cut_short", False),
         )
         before = rows.get(row.method)
         if before is None or _preference(row) > _preference(before):

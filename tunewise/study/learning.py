@@ -20,8 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tunewise.adapted import AdaptedModel, Predictor, loaded
-from tunewise.errors import CandidateError, SettingError, TunewiseError
+from tunewise.adapted import NO_MODEL, Predictor, loaded
+from tunewise.errors import CandidateError, SettingError, reason_of
 from tunewise.figures import counted, duration, score
 from tunewise.methods import get
 from tunewise.reading.splits import stratified_order
@@ -237,52 +237,39 @@ class _Survey:
 
     def _line(self, fit: Fit) -> dict[str, Any]:
         """Make one fit, and say what came of it."""
-        begun = time.perf_counter()
-        head = {"method": fit.finalist.method.name, "size": fit.size, "draw": fit.draw}
+        name = fit.finalist.method.name
+        head = {"method": name, "size": fit.size, "draw": fit.draw}
         if self._known(fit):
             stored = read_lines(self.path.parent / "predictions" / f"{fit.finalist.trial}-test.jsonl")
             outputs = [line.text("prediction") for line in stored]
-            line = {**head, "work": 0.0, "seconds": 0.0, "outputs": outputs}
-        else:
-            meter = self._meter()
-            before = dict(meter)
+            return {**head, "work": 0.0, "seconds": 0.0, "outputs": outputs}
+        begun = time.perf_counter()
+        with TemporaryDirectory() as folder:
+            task, seed = self.ground.task, self.stored.request.seed + fit.draw
+            trial = MeteredTrial(seed, Path(folder), task.validation, weigh=self.forecaster.weigh)
+            trial.watch(self.ground.base)
+            trial.spend("overhead", self.forecaster.overhead(fit.finalist.method.work))
             try:
-                line = {**head, "outputs": self._answers(fit)}
+                came: dict[str, Any] = {"outputs": self._answers(fit, trial)}
             except Exception as error:  # as in a trial: on record with its reason, and the others go on
-                reason = str(error) if isinstance(error, TunewiseError) else f"{type(error).__name__}: {error}"
-                line = {**head, "failed": reason}
-                self._say(f"learning curve: {fit.finalist.method.name}, {counted(fit.size, 'row')}: {reason}")
-            counts = {kind: count - before.get(kind, 0) for kind, count in meter.items()}
-            overhead = self.forecaster.overhead(fit.finalist.method.work)
-            work = math.fsum(self.forecaster.weigh(kind, count) for kind, count in counts.items())
-            line["work"] = work + self.forecaster.weigh("overhead", overhead)
-            line["seconds"] = round(time.perf_counter() - begun, 3)
-        return line
+                came = {"failed": reason_of(error)}
+                self._say(f"learning curve: {name}, {counted(fit.size, 'row')}: {came['failed']}")
+        return {**head, **came, "work": trial.work, "seconds": round(time.perf_counter() - begun, 3)}
 
-    def _meter(self) -> Mapping[str, float]:
-        return loaded(self.ground.base.base).meter if self.stored.request.model else {}
-
-    def _answers(self, fit: Fit) -> list[str]:
+    def _answers(self, fit: Fit, trial: MeteredTrial) -> list[str]:
         """What the finalist, made from so many rows, answers to the test."""
-        finalist, task = fit.finalist, self.ground.task
-        rows = self._rows(fit)
+        finalist, task, rows = fit.finalist, self.ground.task, self._rows(fit)
         start: Predictor = self.ground.base
         if finalist.start is not None:
             source, settings = finalist.start
-            start = self._fitted(source(**settings), start, rows, fit)
-        fitted = self._fitted(finalist.method(**self._settings(fit)), start, rows, fit)
+            start = source(**settings).fit(start, rows, task.validation, trial)
+        fitted = finalist.method(**self._settings(fit)).fit(start, rows, task.validation, trial)
         found = evaluate(fitted, task.test)
         which = f"{finalist.method.name}, {counted(fit.size, 'row')}, draw {fit.draw + 1} of {LEAST_DRAWS}"
         took = duration(time.monotonic() - self._begun)
         text = f"learning curve: {which}: {score(found.score)} ({took})"
         self.tell({"event": "phase", "trial": None, "text": text})
         return [one.output for one in found.predictions]
-
-    def _fitted(self, method: Any, start: Predictor, rows: Dataset, fit: Fit) -> Predictor:
-        with TemporaryDirectory() as folder:
-            trial = MeteredTrial(self.stored.request.seed + fit.draw, Path(folder), self.ground.task.validation)
-            fitted: Predictor = method.fit(start, rows, self.ground.task.validation, trial)
-        return fitted
 
     def _rows(self, fit: Fit) -> Dataset:
         """The first `size` rows of a stratified order: smaller sizes of a draw stand in its larger ones."""
@@ -308,10 +295,8 @@ def _write(path: Path, line: Mapping[str, Any]) -> None:
 
 def _rates(ground: Ground) -> Mapping[str, float]:
     """This machine's rates, for a run whose own budget was in no time."""
-    if not any(method.work for method in ground.methods):
-        return WITHOUT_MODEL
-    assert isinstance(ground.base, AdaptedModel)
-    return checked_rates(loaded(ground.base.base))[0]
+    base = ground.base.base
+    return WITHOUT_MODEL if base == NO_MODEL else checked_rates(loaded(base))[0]
 
 
 def _finalists(folder: Path, events: Sequence[Event]) -> list[Finalist]:
@@ -319,14 +304,13 @@ def _finalists(folder: Path, events: Sequence[Event]) -> list[Finalist]:
     started = {event["trial"]: event for event in events if event["event"] == "started"}
     tested = {event["trial"] for event in events if event["event"] == "tested"}
     rows = [row for row in best_rows(events) if row.trial in tested]
-    cut = {event["trial"] for event in events if event["event"] == "finished" and event.get("cut_short")}
     pick = _pick(folder)
     found = []
     for row in sorted(rows, key=lambda row: row.method != pick):
         event = started[row.trial]
         source = started.get(event.get("start_from") or "")
         start = (get(source["method"]), source["parameters"]) if source else None
-        found.append(Finalist(get(row.method), row.trial, event["parameters"], start, row.trial in cut))
+        found.append(Finalist(get(row.method), row.trial, event["parameters"], start, row.cut_short))
     return found
 
 

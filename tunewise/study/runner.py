@@ -15,7 +15,7 @@ from typing import Any
 from tunewise.adapted import AdaptedModel, Predictor, forget_scores, loaded
 from tunewise.candidates import add_origin
 from tunewise.engine import peaks
-from tunewise.errors import TunewiseError
+from tunewise.errors import reason_of
 from tunewise.methods import load_predictor
 from tunewise.methods.base import Verdict
 from tunewise.study.evaluation import preference, write_predictions
@@ -159,12 +159,13 @@ class Worker:
             fitted = method.fit(start, self.task.train, self.task.validation, trial)
             seconds = attempt.seconds
             if trial.paused and not trial.ended_by_clock:
-                return self._pause(attempt, seconds)
+                return self._pause(attempt)
             return self._finish(attempt, fitted, seconds)
         except Exception as error:
-            reason = str(error) if isinstance(error, TunewiseError) else f"{type(error).__name__}: {error}"
             name, work = type(error).__name__, attempt.work
-            self._write("failed", proposal, reason=reason, error=name, work=work, seconds=attempt.seconds)
+            self._write(
+                "failed", proposal, reason=reason_of(error), error=name, work=work, seconds=attempt.seconds
+            )
             shutil.rmtree(trial.folder, ignore_errors=True)
             return Outcome(proposal.trial, "failed", work=work)
 
@@ -222,13 +223,12 @@ class Worker:
             return self.base
         return load_predictor(self.folder / "candidates" / method_of(proposal.start_from))
 
-    def _pause(self, attempt: Attempt, seconds: float) -> Outcome:
+    def _pause(self, attempt: Attempt) -> Outcome:
         assert attempt.trial.best is not None
-        return self._paused(attempt.proposal, {**self._standing(attempt, attempt.trial.best), "seconds": seconds})
+        return self._paused(attempt.proposal, self._standing(attempt, attempt.trial.best))
 
     def _paused(self, proposal: Proposal, standing: Event) -> Outcome:
-        told = {name: value for name, value in standing.items() if name != "time"}
-        self._write("paused", proposal, **{**told, "seconds": round(standing["seconds"], 3)})
+        self._write("paused", proposal, **{name: value for name, value in standing.items() if name != "time"})
         return Outcome(proposal.trial, "paused", standing["value"], standing["log_loss"], standing["work"])
 
     def _finish(self, attempt: Attempt, fitted: Predictor, seconds: float) -> Outcome:
