@@ -42,6 +42,10 @@ HABITS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
 """Fixed habits: the first setting of a method, and no question asked."""
 BYTES = 2
 """Of a learned value that is saved."""
+CHOOSING_ROWS = (10, 20, 30, 46, 60, 100, 150)
+"""Numbers of rows that candidates are chosen on, to see what the choice alone costs."""
+CHOICES = 400
+"""Draws of such rows."""
 
 
 @dataclass(frozen=True)
@@ -109,21 +113,21 @@ class Case:
         """On the rows that no study saw, or on one half of them."""
         rows = slice(None) if half is None else slice(half, None, 2)
         outputs, targets = (
-            self._texts(each)[rows] for each in (line["evaluation"], self.facts["targets"]["evaluation"])
+            self.texts(each)[rows] for each in (line["evaluation"], self.facts["targets"]["evaluation"])
         )
         return float(metrics.get(self.spec.metric).score(outputs, targets))
 
     def choose(self, finalists: Mapping[str, Mapping[str, Any]], margin: float) -> tuple[Mapping[str, Any], str]:
         """What the picking rule says of the best line of each method, and its status."""
         named = [
-            Finalist(name, line["value"], self._cost(line), BYTES * line["trainable_parameters"] / 1e6)
+            Finalist(name, line["value"], self.cost(line), BYTES * line["trainable_parameters"] / 1e6)
             for name, line in finalists.items()
         ]
         reference, nominee = nominate(named, margin)
-        metric, targets = metrics.get(self.spec.metric), self._texts(self.facts["targets"]["test"])
-        own = self._texts(finalists[nominee.candidate]["test"])
+        metric, targets = metrics.get(self.spec.metric), self.texts(self.facts["targets"]["test"])
+        own = self.texts(finalists[nominee.candidate]["test"])
         differences = {
-            name: paired_difference(metric, self._texts(line["test"]), own, targets)
+            name: paired_difference(metric, self.texts(line["test"]), own, targets)
             for name, line in finalists.items()
             if name != nominee.candidate
         }
@@ -131,11 +135,13 @@ class Case:
         verdict = judge(reference.candidate, nominee.candidate, differences, margin, labelled)
         return finalists[verdict.pick], verdict.status
 
-    def _cost(self, line: Mapping[str, Any]) -> float:
+    def cost(self, line: Mapping[str, Any]) -> float:
+        """Of a candidate, for the usual demand."""
         request = self.forecaster.request(line["shots"]) if line["asks_a_model"] else 0.0
         return USUAL.cost(Works(self.work(line["work"]), request))
 
-    def _texts(self, letters: str | Sequence[str]) -> list[str]:
+    def texts(self, letters: str | Sequence[str]) -> list[str]:
+        """Answers as they were kept, spelt out."""
         return cells.decoded(letters, self.facts["labels"])
 
 
@@ -269,6 +275,21 @@ def oracle_regret(case: Case, pick: Mapping[str, Any]) -> float:
     return statistics.fmean(found)
 
 
+def lost_by_choosing(case: Case, rows: int) -> float:
+    """What is lost by choosing among all listed settings on `rows` rows: the best of them minus the one chosen.
+
+    Both are scored on the other rows that no study saw; of equal scores the cheaper is chosen, as the rule does.
+    """
+    metric, targets = metrics.get(case.spec.metric), case.texts(case.facts["targets"]["evaluation"])
+    lines = sorted(case.listed(), key=case.cost)
+    scores_of = [metric.resampler(case.texts(line["evaluation"]), targets) for line in lines]
+    rng = np.random.default_rng(0)
+    chosen_on = rng.permuted(np.tile(np.arange(len(targets)) < rows, (CHOICES, 1)), axis=1).astype(np.float64)
+    seen, unseen = (np.stack([score(w) for score in scores_of], axis=1) for w in (chosen_on, 1 - chosen_on))
+    chosen = unseen[np.arange(CHOICES), seen.argmax(axis=1)]
+    return float((unseen.max(axis=1) - chosen).mean())
+
+
 def cases() -> Iterator[Case]:
     """Every cell that is full, cross-validated ones left out: a race over folds is none over a split."""
     for cell in cells.grid():
@@ -335,6 +356,9 @@ def report(found: Sequence[Case], shares: Sequence[float], *, each: bool) -> Non
     for name, pick in (("full run", full_run), ("race at a third", lambda case: raced(case, 1 / 3).pick)):
         lost = over_tasks(by_task([(case, oracle_regret(case, pick(case))) for case in found]))
         print(f"  {name} below the oracle: {_points(lost)}")
+    for rows in CHOOSING_ROWS:
+        lost = over_tasks(by_task([(case, lost_by_choosing(case, rows)) for case in found]))
+        print(f"  the choice alone, on {rows:3} rows: {_points(lost)}")
 
 
 def main() -> None:
