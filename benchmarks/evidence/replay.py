@@ -21,13 +21,14 @@ from typing import Any
 import cells
 import numpy as np
 from cells import Cell, Outcomes
+from numpy.typing import NDArray
 
 from tunewise import metrics
 from tunewise.cost import USUAL, ModelShape, Works
 from tunewise.methods import get, registered
 from tunewise.methods.base import Verdict
 from tunewise.rule import Finalist, judge, nominate
-from tunewise.statistics import paired_difference
+from tunewise.statistics import ScoresOf, paired_difference
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.policy import Allowance, Outcome, Proposal, Race
 from tunewise.task import Choices, TaskSpec, Text
@@ -44,6 +45,10 @@ BYTES = 2
 """Of a learned value that is saved."""
 CHOOSING_ROWS = (10, 20, 30, 46, 60, 100, 150)
 """Numbers of rows that candidates are chosen on, to see what the choice alone costs."""
+IN_FOLDS = (102, 20)
+"""Rows of five folds of what 128 labelled rows leave beside the test, and those of the first fold."""
+FINALISTS = (1, 2, 4, 6)
+"""Methods that go on from the first fold."""
 CHOICES = 400
 """Draws of such rows."""
 
@@ -275,19 +280,59 @@ def oracle_regret(case: Case, pick: Mapping[str, Any]) -> float:
     return statistics.fmean(found)
 
 
-def lost_by_choosing(case: Case, rows: int) -> float:
-    """What is lost by choosing among all listed settings on `rows` rows: the best of them minus the one chosen.
+@dataclass(frozen=True)
+class Choosing:
+    """All listed settings of a case, to be chosen among on rows that no study saw; cheaper ones stand first."""
 
-    Both are scored on the other rows that no study saw; of equal scores the cheaper is chosen, as the rule does.
-    """
-    metric, targets = metrics.get(case.spec.metric), case.texts(case.facts["targets"]["evaluation"])
-    lines = sorted(case.listed(), key=case.cost)
-    scores_of = [metric.resampler(case.texts(line["evaluation"]), targets) for line in lines]
-    rng = np.random.default_rng(0)
-    chosen_on = rng.permuted(np.tile(np.arange(len(targets)) < rows, (CHOICES, 1)), axis=1).astype(np.float64)
-    seen, unseen = (np.stack([score(w) for score in scores_of], axis=1) for w in (chosen_on, 1 - chosen_on))
-    chosen = unseen[np.arange(CHOICES), seen.argmax(axis=1)]
-    return float((unseen.max(axis=1) - chosen).mean())
+    lines: Sequence[Mapping[str, Any]]
+    scores_of: Sequence[ScoresOf]
+    """Of each line: weights of the rows to scores."""
+    rows: int
+
+    @classmethod
+    def of(cls, case: Case) -> Choosing:
+        """From what the grid keeps of a case."""
+        metric, targets = metrics.get(case.spec.metric), case.texts(case.facts["targets"]["evaluation"])
+        lines = sorted(case.listed(), key=case.cost)
+        outputs = [case.texts(line["evaluation"]) for line in lines]
+        return cls(lines, [metric.resampler(some, targets) for some in outputs], len(targets))
+
+    def lost(self, rows: int, screened_on: int = 0, finalists: int = 0) -> float:
+        """The best score minus that of the line chosen on `rows` rows, both on the others; of equals, the cheaper.
+
+        Args:
+            rows: that choose.
+            screened_on: the first of them, on which each method's best setting is chosen; 0 to choose in one go.
+            finalists: methods beside the baselines that go on from there.
+        """
+        rng = np.random.default_rng(0)
+        first, chosen_on = np.zeros((CHOICES, self.rows)), np.zeros((CHOICES, self.rows))
+        for draw in range(CHOICES):
+            order = rng.permutation(self.rows)
+            first[draw, order[:screened_on]] = 1
+            chosen_on[draw, order[:rows]] = 1
+        seen, unseen = self._scores(chosen_on), self._scores(1 - chosen_on)
+        if screened_on:
+            before = self._scores(first)
+            kept = np.stack([self._kept(scores, finalists) for scores in before])
+            seen = np.where(kept, seen, -np.inf)
+        chosen = unseen[np.arange(CHOICES), seen.argmax(axis=1)]
+        return float((unseen.max(axis=1) - chosen).mean())
+
+    def _scores(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[draws, lines]"""
+        return np.stack([scores(weights) for scores in self.scores_of], axis=1)
+
+    def _kept(self, scores: NDArray[np.float64], finalists: int) -> NDArray[np.bool_]:
+        """Which lines go on: the best of each baseline, and of so many other methods."""
+        best: dict[str, int] = {}
+        for place, line in enumerate(self.lines):
+            name = line["method"]
+            if name not in best or scores[place] > scores[best[name]]:
+                best[name] = place
+        others = [place for name, place in best.items() if get(name).family != "baseline"]
+        out = sorted(others, key=lambda place: -scores[place])[finalists:]
+        return np.isin(np.arange(len(self.lines)), list(set(best.values()) - set(out)))
 
 
 def cases() -> Iterator[Case]:
@@ -356,9 +401,14 @@ def report(found: Sequence[Case], shares: Sequence[float], *, each: bool) -> Non
     for name, pick in (("full run", full_run), ("race at a third", lambda case: raced(case, 1 / 3).pick)):
         lost = over_tasks(by_task([(case, oracle_regret(case, pick(case))) for case in found]))
         print(f"  {name} below the oracle: {_points(lost)}")
+    choosing = [(case, Choosing.of(case)) for case in found]
     for rows in CHOOSING_ROWS:
-        lost = over_tasks(by_task([(case, lost_by_choosing(case, rows)) for case in found]))
+        lost = over_tasks(by_task([(case, one.lost(rows)) for case, one in choosing]))
         print(f"  the choice alone, on {rows:3} rows: {_points(lost)}")
+    for finalists in FINALISTS:
+        lost = over_tasks(by_task([(case, one.lost(*IN_FOLDS, finalists)) for case, one in choosing]))
+        names = f"{finalists} methods of {IN_FOLDS[1]} rows' choice and the baselines"
+        print(f"  the same on {IN_FOLDS[0]} rows, {names}: {_points(lost)}")
 
 
 def main() -> None:
