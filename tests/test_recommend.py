@@ -155,6 +155,7 @@ def test_beating_every_other_finalist_is_superior(tmp_path: Path) -> None:
     assert found.difference is not None
     assert found.difference.value == pytest.approx(0.16)
     assert found.difference.ci[0] > 0
+    assert found.difference.p is not None
     assert found.difference.p < 1e-6
     assert any("higher than every other finalist" in reason and "p < 0.001" in reason for reason in found.reasons)
     assert "by prompting alone, zero-shot with 0.800" in found.reasons[-1]

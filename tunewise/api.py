@@ -86,8 +86,9 @@ def compare(
         RequestError: the request is wrong; nothing was written.
         WorkError: not one trial finished.
     """
+    from tunewise.reading.folds import folded
     from tunewise.study.contest import Contest, check_out, prepare
-    from tunewise.study.learning import sizes_of
+    from tunewise.study.learning import check_curves
 
     request = request_of(model, methods, budget, margin, seed, truncate, curve_budget if curve else None)
     if out is not None:
@@ -96,12 +97,12 @@ def compare(
         phase = told(tell)
         if not isinstance(task, Task):
             phase("reading the data, fetching them first where needed")
-        task = task_of(task, seed, reading, inspect.signature(compare).parameters)
+        task = folded(task_of(task, seed, reading, inspect.signature(compare).parameters))
         for text in task.profile.warnings if task.profile else ():
             tell({"event": "message", "trial": None, "text": text})
         request = with_methods(request, methods, task)
         if request.curve:
-            sizes_of(len(task.train))
+            check_curves(task)
         folder = Path(out) if out is not None else free(RUNS / task.name)
         check_out(folder)
         if request.model:
@@ -199,13 +200,14 @@ def plan(
 
     `requests_per_month`, `updates_per_month` and `real_time`, as in `recommend`, are for its advice.
     """
+    from tunewise.reading.folds import folded
     from tunewise.recommend import Wishes
     from tunewise.study.contest import prepare
     from tunewise.study.plan import plan_of
 
     request = request_of(model, methods, budget, margin, seed, truncate)
     wishes = Wishes.of(requests=requests_per_month, updates=updates_per_month, real_time=real_time)
-    task = task_of(task, seed, reading, inspect.signature(plan).parameters)
+    task = folded(task_of(task, seed, reading, inspect.signature(plan).parameters))
     return plan_of(prepare(task, with_methods(request, methods, task)), wishes.demand, real_time=real_time)
 
 

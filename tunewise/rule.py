@@ -28,7 +28,7 @@ SAME_COST = 1.10
 SIGNIFICANT = 0.05
 FEWEST_ROWS = 100
 """Labelled rows in all (train, validation and test) below which nothing is claimed."""
-_ROUNDING = 2e-6
+ROUNDING = 2e-6
 """`leaderboard.csv` keeps six decimals; the nomination must not depend on whether a score went through it."""
 
 
@@ -86,8 +86,8 @@ def nominate(finalists: Sequence[Finalist], margin_points: float) -> tuple[Final
             "the reasons stand in trials.jsonl. Mend those, or give a larger --budget."
         )
     best = max(finalist.validation_score for finalist in finalists)
-    reference = cheapest([f for f in finalists if f.validation_score >= best - _ROUNDING])
-    nominee = cheapest([f for f in finalists if f.validation_score >= best - margin - _ROUNDING])
+    reference = cheapest([f for f in finalists if f.validation_score >= best - ROUNDING])
+    nominee = cheapest([f for f in finalists if f.validation_score >= best - margin - ROUNDING])
     return reference, nominee
 
 
@@ -96,6 +96,15 @@ def cheapest(finalists: Sequence[Finalist]) -> Finalist:
     limit = min(finalist.cost_work for finalist in finalists) * SAME_COST
     tied = [finalist for finalist in finalists if finalist.cost_work <= limit]
     return min(tied, key=lambda finalist: (finalist.artifact_mb, finalist.candidate))
+
+
+def by_cost(finalists: Sequence[Finalist]) -> list[Finalist]:
+    """All of them, each the cheapest of those that follow, ties broken likewise."""
+    left, ranked = list(finalists), []
+    while left:
+        ranked.append(cheapest(left))
+        left.remove(ranked[-1])
+    return ranked
 
 
 def judge(

@@ -199,6 +199,9 @@ class Task:
     """Where the rows came from (path, SHA-256, columns guessed or given): enough to read them again."""
     profile: Profile | None = field(default=None, repr=False)
     """What reading found: duplicates, conflicts, leaks, balance, lengths."""
+    folds: tuple[Dataset, ...] = field(default=(), repr=False)
+    """Of a task with too few rows for a test: its rows in folds, of which the first is `validation` and the others
+    are `train`; empty where there is a test."""
 
     @staticmethod
     def read(data: Any, **settings: Any) -> Task:

@@ -29,6 +29,7 @@ from tunewise.adapted import AdaptedModel, Predictor, forget_scores, loaded
 from tunewise.errors import TunewiseError
 from tunewise.methods.base import FAMILIES
 from tunewise.reading.clean import without_leaks
+from tunewise.reading.folds import folded, rows_without
 from tunewise.reading.similar import likeness
 from tunewise.settings import Budget
 from tunewise.study.contest import Ground, prepare
@@ -124,9 +125,12 @@ def given(cell: Cell) -> Task:
         labels=labels,
         instruction=whole.spec.instruction,
         name=cell.name,
-        **({"validation": 0} if cell.fold is not None else {}),
     )
-    return task if cell.fold is None else _folded(task, cell.fold)
+    if cell.fold is None:
+        return task
+    task = folded(task)
+    held = task.folds[cell.fold]
+    return replace(task, train=rows_without(task, cell.fold), validation=held, test=held, folds=())
 
 
 def _in_proportion(by_label: Mapping[str, Sequence[Example]], count: int) -> list[Example]:
@@ -138,17 +142,6 @@ def _in_proportion(by_label: Mapping[str, Sequence[Example]], count: int) -> lis
     for label in sorted(shares, key=lambda name: counts[name] - shares[name])[:missing]:
         counts[label] += 1
     return [example for label, rows in by_label.items() for example in rows[: counts[label]]]
-
-
-def _folded(task: Task, fold: int) -> Task:
-    """Four fifths to train on, one to screen on; what a study would test on are the folds themselves."""
-    rows = [*task.train, *task.test]
-    random.Random(0).shuffle(rows)
-    # Label by label, so that each fold has of every label as many as any other, or one more.
-    rows.sort(key=lambda row: row.target)
-    held = Dataset(tuple(rows[fold :: cells.FOLDS]))
-    train = Dataset(tuple(row for place, row in enumerate(rows) if place % cells.FOLDS != fold))
-    return replace(task, train=train, validation=held, test=held)
 
 
 def planned(ground: Ground) -> Iterator[Planned]:

@@ -30,7 +30,7 @@ STANDING = {
     "superior": "shown to be better than every other finalist",
     "non-inferior": "shown to lose less than {margin} to every other finalist",
     "undecided": "this test cannot tell it from every other finalist",
-    "too_few_rows": "there are too few test rows to tell",
+    "too_few_rows": "there are too few rows to tell",
 }
 
 
@@ -232,9 +232,12 @@ def headline(recommendation: Any) -> str:
         standing = "it is the only finalist"
     if recommendation.left_out:
         standing += ", of those that do what is asked"
+    rows = counted(recommendation.n_test, "test row")
+    if recommendation.folds:
+        rows = f"{counted(recommendation.n_test, 'row')} in {recommendation.folds - 1} folds"
     return (
         f"Recommended: {recommendation.pick}, {recommendation.metric} {figures.score(recommendation.score)} "
-        f"(95 % interval {figures.interval(low, high)}, {counted(recommendation.n_test, 'test row')}); "
+        f"(95 % interval {figures.interval(low, high)}, {rows}); "
         f"{standing}."
     )
 
@@ -247,10 +250,21 @@ def reading_notes(task: Any) -> list[str]:
     return [
         f"Input: {', '.join(spec.inputs)}." + (f" Target: {target}." if target else ""),
         f"Kind: {spec.kind}{f' with {len(labels)} labels' if labels else ''}. Metric: {spec.metric}.",
-        f"Rows: {len(task.train):,} for training, {len(task.validation):,} for validation, "
-        f"{len(task.test):,} for the test.",
+        _splits_of(task),
         *_guessed_of(task),
     ]
+
+
+def _splits_of(task: Any) -> str:
+    if task.folds:
+        rows = sum(map(len, task.folds))
+        return (
+            f"Rows: {rows:,} in {len(task.folds)} folds, the first to screen candidates, the others as the test."
+        )
+    return (
+        f"Rows: {len(task.train):,} for training, {len(task.validation):,} for validation, "
+        f"{len(task.test):,} for the test."
+    )
 
 
 def _guessed_of(task: Any) -> list[str]:
@@ -355,9 +369,10 @@ def profile_notes(profile: Any) -> list[str]:
     if profile is None:
         return []
     rows, lengths = profile.rows, profile.lengths
+    test = f"{rows['test']:,} for the test" if rows["test"] else "no test split, see below"
     notes = [
         f"Rows: {profile.rows_read:,} read; {rows['train']:,} for training, "
-        f"{rows['validation']:,} for validation, {rows['test']:,} for the test."
+        f"{rows['validation']:,} for validation, {test}."
     ]
     train = profile.labels.get("train", {})
     if train:

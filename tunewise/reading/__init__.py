@@ -3,8 +3,8 @@
 What is read is never changed silently: rows that are left out are counted, with their numbers, in the task's
 `Profile`, and what was guessed stands in `task.source["guessed"]`. The way: `sources` (what `data` names) →
 `tables` (rows by column) → `columns` (input and target) → `clean` and `similar` (incomplete rows, repeats,
-conflicts, leaks) → `answers` and `words` (kind, metric, labels) → `splits` → `profile`; `stored` writes the rows
-into a run folder and reads them back.
+conflicts, leaks) → `answers` and `words` (kind, metric, labels) → `splits` → `profile`; `folds` takes the place of
+a test where rows are few; `stored` writes the rows into a run folder and reads them back.
 
 >>> rows = [{"text": f"{word} {number}", "label": word} for word in ("good", "bad") for number in range(10)]
 >>> read(rows).source["guessed"]

@@ -13,7 +13,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from tunewise.figures import counted
@@ -178,6 +178,31 @@ def profile_of(task: Task, found: Findings) -> Profile:
     )
 
 
+def in_folds(profile: Profile, task: Task) -> Profile:
+    """`profile` with what it says of splits said of the folds of `task` instead."""
+    before = _of_splits(_readable(profile.labels, task), profile.majority_share, profile.rows["test"])
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    labels = {name: _counts(split, task) for name, split in splits.items()} if profile.labels else {}
+    sizes = sorted({len(fold) for fold in task.folds})
+    each = " to ".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
+    tested = sum(map(len, task.folds[1:]))
+    few = (
+        f"The data have {counted(profile.rows_used, 'row')}, too few for a test split: in {len(task.folds)} folds "
+        f"of {each} rows, candidates are screened on the first, and the best of them are fitted without each of "
+        f"the others in turn. Their answers to those {tested} rows are the test, and intervals are rough."
+    )
+    return replace(
+        profile,
+        rows={name: len(split) for name, split in splits.items()},
+        labels=labels,
+        warnings=(
+            *(text for text in profile.warnings if text not in before),
+            few,
+            *_of_splits(_readable(labels, task), profile.majority_share, None),
+        ),
+    )
+
+
 def _of_cleaning(found: Findings, classification: bool) -> list[str]:
     """Sentences on what was left out or looks wrong."""
     dropped, repeated, leaked = found.incomplete, found.duplicates, found.leaks
@@ -237,10 +262,10 @@ def _of_noise(inputs: int, rows: int, agreeing: int) -> list[str]:
     ]
 
 
-def _of_splits(labels: Mapping[str, Mapping[str, int]], share: float | None, test_rows: int) -> list[str]:
-    """Sentences on sizes and balance."""
+def _of_splits(labels: Mapping[str, Mapping[str, int]], share: float | None, test_rows: int | None) -> list[str]:
+    """Sentences on sizes and balance; None for no test split."""
     sentences = []
-    if test_rows < FEW_TEST_ROWS:
+    if test_rows is not None and test_rows < FEW_TEST_ROWS:
         sentences.append(f"The test has {counted(test_rows, 'row')}: below {FEW_TEST_ROWS}, intervals are rough.")
     for split, where, why in _FEW_ROWS:
         few = [label for label, rows in labels.get(split, {}).items() if 0 < rows < FEW_ROWS_A_LABEL]

@@ -20,7 +20,7 @@ from tunewise.reading import answers, splits
 from tunewise.reading.clean import agreement, conflicts, to_examples, without_leaks, without_repeats
 from tunewise.reading.columns import Columns, check_column, choose
 from tunewise.reading.profile import Findings, profile_of
-from tunewise.reading.similar import Likeness, clusters, key_of, likeness
+from tunewise.reading.similar import Likeness, in_clusters, likeness, near_clusters
 from tunewise.reading.sources import Opened
 from tunewise.reading.tables import Table
 from tunewise.reading.times import moments, newest
@@ -201,24 +201,11 @@ def _answer(table: Table, columns: Columns, asked: Asked, cleaned: _Cleaned) -> 
 
 
 def _clusters(cleaned: _Cleaned) -> tuple[list[int], Findings]:
-    """For each row of the data the cluster that must stay together, and the findings with what clusters there are.
-
-    When near-duplicates would tie more than half of the rows together, the rows are built on one long template:
-    then only equal inputs are tied.
-    """
-    near = clusters([cleaned.likeness.ties(example) for example in cleaned.data])
-    templated = cleaned.found.templated
-    if 2 * max(Counter(near).values()) > len(near):
-        equal = clusters([[key_of(example)] for example in cleaned.data])
-        if equal != near:
-            near, templated = equal, True
+    """For each row of the data the cluster that must stay together; and the findings, sizes noted."""
+    near, templated = near_clusters(cleaned.data, cleaned.likeness)
     sizes = [size for size in Counter(near).values() if size > 1]
-    found = replace(cleaned.found, cluster_sizes=sizes, templated=templated)
-    ties = [
-        [("near", number), *([("group", example.group)] if example.group else [])]
-        for number, example in zip(near, cleaned.data, strict=True)
-    ]
-    return clusters(ties), found
+    found = replace(cleaned.found, cluster_sizes=sizes, templated=templated or cleaned.found.templated)
+    return in_clusters(cleaned.data, near), found
 
 
 def _split(cleaned: _Cleaned, tied: Sequence[int], kind: str, asked: Asked, name: str) -> _Split:

@@ -182,3 +182,27 @@ def clusters(links: Sequence[Sequence[object]]) -> list[int]:
             a, b = root(first_with.setdefault(tie, row)), root(row)
             parent[max(a, b)] = min(a, b)
     return [root(row) for row in range(len(links))]
+
+
+def near_clusters(examples: Sequence[Example], like: Likeness) -> tuple[list[int], bool]:
+    """The cluster of near-duplicates that each example is in, and whether likeness was given up for it.
+
+    When near-duplicates would tie more than half of the rows together, the rows are built on one long template:
+    then only equal inputs are tied.
+    """
+    near = clusters([like.ties(example) for example in examples])
+    if 2 * max(Counter(near).values()) > len(near):
+        equal = clusters([[key_of(example)] for example in examples])
+        if equal != near:
+            return equal, True
+    return near, False
+
+
+def in_clusters(examples: Sequence[Example], near: Sequence[int]) -> list[int]:
+    """For each example the cluster that must stay together: its near-duplicates, and the rows of its group."""
+    return clusters(
+        [
+            [("near", number), *([("group", example.group)] if example.group else [])]
+            for number, example in zip(near, examples, strict=True)
+        ]
+    )

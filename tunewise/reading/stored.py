@@ -39,6 +39,7 @@ def read_rows(
     source: Mapping[str, Any] | None = None,
     profile: Profile | None = None,
     splits: Mapping[str, Sequence[Sequence[Any]]] | None = None,
+    folds: Sequence[Sequence[Sequence[Any]]] = (),
 ) -> Task:
     """The task that `write_rows` wrote: the same examples in the same splits and order.
 
@@ -49,6 +50,7 @@ def read_rows(
         source: where the rows first came from, kept as it is.
         profile: what reading found then.
         splits: the splits of `task.json`; where given, the rows must be the same.
+        folds: the folds of `task.json`; of these rows.
 
     Raises:
         CandidateError: the file is missing or damaged, or holds other rows than `splits` or `spec` say.
@@ -74,7 +76,14 @@ def read_rows(
                 "Restore the file, or start a new run."
             )
     train, validation, test = (Dataset(tuple(rows[split])) for split in SPLITS)
-    return Task(spec, train, validation, test, name, dict(source or {}), profile)
+    by_number = {(example.source, example.row): example for split in rows.values() for example in split}
+    try:
+        held = tuple(Dataset(tuple(by_number[str(where), int(row)] for where, row in fold)) for fold in folds)
+    except KeyError as error:
+        raise CandidateError(
+            f"{path}: row {error} is missing, which task.json has in a fold. Restore the file, or start a new run."
+        ) from None
+    return Task(spec, train, validation, test, name, dict(source or {}), profile, held)
 
 
 def _line(split: str, example: Example) -> dict[str, Any]:

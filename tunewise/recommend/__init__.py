@@ -27,7 +27,7 @@ from tunewise.recommend.reasons import ANSWERS, Findings, Reason, reasons
 from tunewise.recommend.recommendation import Compared, Recommendation
 from tunewise.recommend.seeds import seeds
 from tunewise.recommend.wishes import INSTRUCTED, Wishes
-from tunewise.rule import Finalist, Verdict, judge, nominate, told_apart
+from tunewise.rule import ROUNDING, Finalist, Verdict, by_cost, judge, nominate, told_apart
 from tunewise.statistics import Difference, rows_needed, rows_needed_continuous, smallest_margin
 
 __all__ = ["Compared", "Finalist", "Recommendation", "Wishes", "nominate", "recommend"]
@@ -67,13 +67,13 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
     return Recommendation(
         pick=pick.candidate,
         status=findings.verdict.status,
-        score=pick.score,
+        score=findings.score,
         ci=(findings.interval.low, findings.interval.high),
         reasons=tuple(reason.text for reason in why),
         sources=tuple(reason.source for reason in why),
         tied_with=findings.tied,
         runner_up=runner_up,
-        difference=Compared(-behind.value, (-behind.high, -behind.low), behind.p) if behind else None,
+        difference=_compared(-behind.value, -behind.high, -behind.low, behind, evidence) if behind else None,
         margin=findings.margin,
         warnings=(*_exploring(wishes, left_out), *cautions(evidence, findings)),
         reference=findings.reference,
@@ -81,7 +81,7 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
         metric=evidence.metric.name,
         n_test=len(evidence.targets),
         differences={
-            name: Compared(d.value, (d.low, d.high), d.p, d.upper) for name, d in findings.to_pick.items()
+            name: _compared(d.value, d.low, d.high, d, evidence, d.upper) for name, d in findings.to_pick.items()
         },
         smallest_margin_shown=findings.smallest_margin,
         rows_needed=findings.rows_needed,
@@ -94,8 +94,18 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
         demand={"requests": wishes.requests, "updates": wishes.updates},
         seeds=trained.to_json() if trained else {},
         learning=learnt.to_json() if learnt else {},
+        folds=evidence.folds,
         folder=folder,
     )
+
+
+def _compared(
+    value: float, low: float, high: float, found: Difference, evidence: Evidence, upper: float | None = None
+) -> Compared:
+    """A difference as it is told: folds share the rows that they were trained on, so nothing is tested there."""
+    if evidence.folds:
+        return Compared(value, (low, high), None)
+    return Compared(value, (low, high), found.p, upper)
 
 
 def _wished(evidence: Evidence, wishes: Wishes) -> tuple[Evidence, dict[str, str]]:
@@ -141,11 +151,26 @@ def _findings(evidence: Evidence, margin: float) -> Findings:
     to_nominee = evidence.differences_to(nominee)
     verdict = _verdict(evidence, reference, nominee, margin)
     to_pick = evidence.differences_to(verdict.pick)
+    if evidence.folds:
+        choice = evidence.choice([one.candidate for one in _by_cost(evidence)], margin / 100)
+        return Findings(
+            reference=reference,
+            nominee=nominee,
+            verdict=verdict,
+            margin=margin,
+            score=choice.value,
+            interval=choice.interval,
+            to_pick=to_pick,
+            tied=tuple(to_pick),
+            smallest_margin=None,
+            rows_needed=None,
+        )
     return Findings(
         reference=reference,
         nominee=nominee,
         verdict=verdict,
         margin=margin,
+        score=evidence.entry(verdict.pick).score,
         interval=evidence.interval(evidence.entry(verdict.pick)),
         to_pick=to_pick,
         tied=tuple(name for name, apart in told_apart(to_pick).items() if not apart),
@@ -155,11 +180,21 @@ def _findings(evidence: Evidence, margin: float) -> Findings:
 
 
 def _verdict(evidence: Evidence, reference: str, nominee: str, margin: float) -> Verdict:
+    if evidence.folds:  # what chose is what would test: nothing is asked of it a second time
+        reference = nominee
     return judge(reference, nominee, evidence.differences_to(nominee), margin, evidence.labelled_rows)
 
 
 def _named(evidence: Evidence, margin: float) -> tuple[str, str]:
-    """Reference and nominee: as the journal fixed them before the test, else from validation now."""
+    """Reference and nominee: as the journal fixed them before the test, else from validation now.
+
+    In folds, by the answers to all but the first: the highest score, and the cheapest within the margin of it.
+    """
+    if evidence.folds:
+        ranked = [(one.candidate, evidence.entry(one.candidate).score) for one in _by_cost(evidence)]
+        best = max(score for _, score in ranked) - ROUNDING
+        reference = next(name for name, score in ranked if score >= best)
+        return reference, next(name for name, score in ranked if score >= best - margin / 100)
     named = tuple(one.candidate for one in nominate([entry.finalist for entry in evidence.entries], margin))
     fixed = evidence.nominated
     tested = {entry.candidate for entry in evidence.entries}
@@ -167,6 +202,10 @@ def _named(evidence: Evidence, margin: float) -> tuple[str, str]:
     if fixed is None or not same or not tested.issuperset(fixed):
         return named[0], named[1]
     return fixed
+
+
+def _by_cost(evidence: Evidence) -> list[Finalist]:
+    return by_cost([entry.finalist for entry in evidence.entries])
 
 
 def _rows_needed(

@@ -22,7 +22,7 @@ def cautions(evidence: Evidence, findings: Findings) -> tuple[str, ...]:
     """Every warning, those about the claim itself first."""
     pick = evidence.entry(findings.verdict.pick)
     found = [
-        *_better_than_pick(findings),
+        *(() if evidence.folds else _better_than_pick(findings)),
         *_margin_changed(evidence, findings),
         *_nomination_changed(evidence, findings),
         *_overfitting(evidence, findings, pick),
@@ -78,13 +78,13 @@ def _overfitting(evidence: Evidence, findings: Findings, pick: Entry) -> Iterato
     if not n_validation:
         return
     gap = pick.finalist.validation_score - pick.score
-    below = max(findings.interval.high - pick.score, 0.0)
+    below = max(evidence.interval(pick).high - pick.score, 0.0)
     # The validation interval is taken as wide as the test's, scaled by the rows.
     allowed = below * math.sqrt(1 + len(evidence.targets) / n_validation)
     if gap > allowed:
         yield (
             f"{pick.candidate} scored {pick.finalist.validation_score:.3f} on validation and "
-            f"{pick.score:.3f} on test; the gap of {points(gap)} points is more than the sizes of both "
+            f"{pick.score:.3f} {evidence.where}; the gap of {points(gap)} points is more than the sizes of both "
             "samples explain. It may be fitted to the validation rows, or the test rows differ from them."
         )
 

@@ -166,7 +166,7 @@ def conditions(evidence: Evidence, ask: Ask, instructed: str) -> Iterator[str]:
     if pick.family != instructed and prompts:
         best = evidence.entry(ask(evidence.only(prompts)).pick)
         behind = 100 * (pick.score - best.score)
-        than = f"{abs(behind):.1f} points {'below' if behind > 0 else 'above'} {pick.candidate} on test"
+        than = f"{abs(behind):.1f} points {'below' if behind > 0 else 'above'} {pick.candidate} {evidence.where}"
         yield (
             f"If the instruction must change with each request, only a prompt will do: {best.candidate} "
             f"({best.score:.3f}, {than})."

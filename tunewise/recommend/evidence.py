@@ -21,7 +21,14 @@ from tunewise.errors import CandidateError
 from tunewise.recommend.costs import Costs
 from tunewise.rule import Finalist, figure
 from tunewise.run_files import NOT_AGAIN, TEST_AGAIN, Fields, read_lines, read_table
-from tunewise.statistics import Difference, Interval, paired_difference, score_interval
+from tunewise.statistics import (
+    Choice,
+    Difference,
+    Interval,
+    out_of_fold_choice,
+    paired_difference,
+    score_interval,
+)
 from tunewise.task import TaskSpec
 
 COLUMNS = ("candidate", "family", "trial", "score", "validation_score", "cost_work", "status")
@@ -73,6 +80,8 @@ class Evidence:
     """Work that the run's machine does in a second; None where the run counted operations alone."""
     demand: Demand = USUAL
     """What costs are counted for."""
+    folds: int = 0
+    """Folds of which all but the first take the place of a test; 0 where there is a test."""
     _compared: dict[tuple[str, str], Difference] = field(default_factory=dict)
     """Differences by candidates: they depend on no wish."""
 
@@ -85,6 +94,11 @@ class Evidence:
     def labelled_rows(self) -> int:
         """Rows of all splits together."""
         return sum(self.split_rows.values())
+
+    @property
+    def where(self) -> str:
+        """Where scores were measured, in a sentence."""
+        return "in the folds" if self.folds else "on test"
 
     @property
     def nominated(self) -> tuple[str, str] | None:
@@ -114,7 +128,14 @@ class Evidence:
 
     def interval(self, entry: Entry) -> Interval:
         """The 95 % interval of a finalist's test score."""
+        if self.folds:
+            return out_of_fold_choice(self.metric, [entry.outputs], self.targets, self.groups).interval
         return score_interval(self.metric, entry.outputs, self.targets, self.groups)
+
+    def choice(self, preferred: Sequence[str], margin: float) -> Choice:
+        """What choosing among finalists by their answers to these rows is worth, the `preferred` ones first."""
+        outputs = [self.entry(candidate).outputs for candidate in preferred]
+        return out_of_fold_choice(self.metric, outputs, self.targets, self.groups, margin)
 
     def difference(self, a: str, b: str) -> Difference:
         """Test score of candidate `a` minus that of `b`, paired."""
@@ -138,6 +159,7 @@ def read_evidence(folder: Path) -> Evidence:
     try:
         spec = TaskSpec.from_json(task["spec"])
         split_rows = {name: len(rows) for name, rows in task["splits"].items()}
+        folds = len(task.get("folds", ()))
     except (KeyError, TypeError, AttributeError) as error:
         raise CandidateError(
             f"{folder / 'task.json'}: cannot be read ({error!r}); expected a spec and splits as in "
@@ -169,6 +191,7 @@ def read_evidence(folder: Path) -> Evidence:
         events=events,
         untested=tuple(row["candidate"] for row in finished if row not in rows),
         rate=run.section("budget").section("rates").number("score"),
+        folds=folds,
         repeats={name: tuple(map(_outputs, found)) for name, found in again.items() if name in predictions},
     )
 

@@ -34,8 +34,10 @@ class Findings:
     verdict: Verdict
     margin: float
     """In points."""
+    score: float
+    """That is announced for the pick: its test score, or in folds the score corrected for the choice."""
     interval: Interval
-    """Of the pick's test score."""
+    """Of that score."""
     to_pick: Mapping[str, Difference]
     """For every other finalist, its score minus the pick's."""
     tied: tuple[str, ...]
@@ -110,6 +112,13 @@ def _times(ratio: float) -> str:
 
 def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:
     interval = findings.interval
+    if evidence.folds:
+        rows = counted(len(evidence.targets), "row")
+        return (
+            f"{pick.candidate} can be expected to score {findings.score:.3f} {evidence.metric.name} on new rows "
+            f"(95 % interval {interval.low:.3f} to {interval.high:.3f}). Its answers to {rows} in folds that it "
+            f"was not fitted on score {pick.score:.3f}; that is corrected for having been chosen by them."
+        )
     rows = counted(len(evidence.targets), "test row")
     return (
         f"{pick.candidate} scores {pick.score:.3f} {evidence.metric.name} on {rows} "
@@ -141,6 +150,8 @@ def _standing(evidence: Evidence, findings: Findings) -> list[Reason]:
         only = "the only finalist that does what is asked" if findings.left_out else "the only finalist"
         text = f"It is {only}: there is nothing to compare it with, so nothing is claimed."
         return [*few, Reason(text, LEADERBOARD)]
+    if evidence.folds:
+        return [*few, Reason(_best_in_folds(evidence, findings), ANSWERS)]
     named = Reason(_named(evidence, findings), LEADERBOARD if findings.afterwards else JOURNAL)
     if few:
         return [*few, named]
@@ -181,6 +192,19 @@ def _named(evidence: Evidence, findings: Findings) -> str:
         f"{_when(findings, nominee.candidate)}: the cheapest finalist "
         f"({nominee.finalist.validation_score:.3f}) within {findings.margin:g} points of the highest score "
         f"there ({best}, {reference.candidate})."
+    )
+
+
+def _best_in_folds(evidence: Evidence, findings: Findings) -> str:
+    reference, nominee = evidence.entry(findings.reference), evidence.entry(findings.nominee)
+    if reference is nominee:
+        return (
+            f"{nominee.candidate} has the highest score in the folds ({nominee.score:.3f}), and no cheaper "
+            f"{findings.other} came within {findings.margin:g} points."
+        )
+    return (
+        f"{nominee.candidate} is the cheapest ({nominee.score:.3f}) within {findings.margin:g} points of the "
+        f"highest score in the folds ({reference.score:.3f}, {reference.candidate})."
     )
 
 
@@ -238,10 +262,11 @@ def _runner_up(evidence: Evidence, findings: Findings) -> Reason:
     pick = findings.verdict.pick
     other = next(entry for entry in evidence.entries if entry.candidate != pick)
     d = findings.to_pick[other.candidate]
+    tested = "not tested, as folds share the rows they are fitted on" if evidence.folds else p_text(d.p)
     text = (
-        f"The best of the others on test is {other.candidate} with {other.score:.3f}: {pick} minus "
+        f"The best of the others {evidence.where} is {other.candidate} with {other.score:.3f}: {pick} minus "
         f"{other.candidate} is {points(-d.value)} points (95 % interval {points(-d.high)} to "
-        f"{points(-d.low)}, {p_text(d.p)})."
+        f"{points(-d.low)}, {tested})."
     )
     return Reason(text, f"{evidence.entry(pick).answers}, {other.answers}")
 
@@ -270,4 +295,4 @@ def _best_of_families(evidence: Evidence) -> str:
         best = next((entry for entry in evidence.entries if entry.family in families), None)
         if best is not None:
             parts.append(f"{label}, {best.candidate} with {best.score:.3f}")
-    return f"Highest on test {'; '.join(parts)}." if parts else ""
+    return f"Highest {evidence.where} {'; '.join(parts)}." if parts else ""

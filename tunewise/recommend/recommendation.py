@@ -25,8 +25,8 @@ class Compared:
     value: float
     ci: tuple[float, float]
     """Two-sided 95 % interval."""
-    p: float
-    """Two-sided, not adjusted for other comparisons."""
+    p: float | None
+    """Two-sided, not adjusted for other comparisons; None in folds, which share rows and are not tested."""
     upper: float | None = None
     """One-sided 95 % upper bound."""
 
@@ -49,7 +49,7 @@ class Recommendation:
     pick: str
     status: Status
     score: float
-    """Of the pick on the test split."""
+    """Of the pick on the test split; in folds, what it is expected to be on new rows."""
     ci: tuple[float, float]
     """95 % interval of the score."""
     reasons: tuple[str, ...]
@@ -91,6 +91,8 @@ class Recommendation:
     """Scores of finalists trained with several seeds, and the pick beside the others as methods; empty without."""
     learning: Mapping[str, Any] = field(default_factory=dict)
     """What more labels are worth, by the learning curves; empty where none were measured."""
+    folds: int = 0
+    """Folds of which all but the first took the place of a test; the score is then corrected for the choice."""
     folder: Path = field(default=Path(), compare=False)
     """The run folder; not written."""
 

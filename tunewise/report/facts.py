@@ -92,6 +92,9 @@ def profile(run: Run) -> Profile:
     found = run.task.section("profile").values
     splits = run.task.section("splits")
     sizes = tuple((name, count(len(splits.items(name)))) for name in SPLITS if name in splits.values)
+    if "folds" in run.task.values:
+        screening, *others = (len(fold) for fold in run.task.items("folds") if isinstance(fold, list))
+        sizes = (("first fold, to screen", count(screening)), (f"{len(others)} others", count(sum(others))))
     bars, note = _balance(run, found)
     return Profile(
         source=_source(run),

@@ -131,6 +131,8 @@ class Recommendation:
     margin: float | None
     metric: str
     n_test: int | None
+    folds: int
+    """Folds that take the place of a test; 0 where there is one."""
     smallest_margin_shown: float | None
     rows_needed: int | None
     next_commands: tuple[str, ...]
@@ -186,11 +188,11 @@ class Run:
         return next((row for row in self.finalists or () if name and row.candidate == name), None)
 
     def inputs(self, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, str]]:
-        """Input fields of the `wanted` test rows, by (source, row); empty when the run keeps no `rows.jsonl`."""
+        """Input fields of the `wanted` rows, by (source, row); empty when the run keeps no `rows.jsonl`."""
         found: dict[tuple[str, int], Mapping[str, str]] = {}
         for line in read_lines(self.folder / "rows.jsonl"):
             row = line.count("row")
-            if row is None or line.text("split", "test") != "test":
+            if row is None:
                 continue
             key = (line.text("source", "data"), row)
             if key in wanted:
@@ -238,7 +240,7 @@ def _check_whole(folder: Path, events: Sequence[Fields]) -> None:
     repeats = {event.text("trial") for event in events if event.text("repeats")}
     for event in events:
         kind, trial = event.needed("event"), event.text("trial")
-        if kind == "nominated":
+        if kind in ("nominated", "screened"):
             named = {str(name) for name in event.items("finalists")}
         if kind in ("tested", "failed"):
             ended.add(trial.rpartition("-")[0])
@@ -337,6 +339,7 @@ def _recommendation(folder: Path) -> Recommendation | None:
         margin=fields.number("margin"),
         metric=fields.text("metric"),
         n_test=fields.count("n_test"),
+        folds=fields.count("folds") or 0,
         smallest_margin_shown=fields.number("smallest_margin_shown"),
         rows_needed=fields.count("rows_needed"),
         next_commands=fields.texts("next_commands"),

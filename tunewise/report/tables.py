@@ -14,7 +14,7 @@ from markupsafe import Markup
 from tunewise.figures import counted
 from tunewise.report import charts
 from tunewise.report.journal import Trial
-from tunewise.report.records import Finalist, Run
+from tunewise.report.records import Finalist, Recommendation, Run
 from tunewise.report.svg import FAMILIES, Scale
 from tunewise.report.words import (
     NOTHING,
@@ -100,7 +100,7 @@ def board(run: Run) -> Board:
     ends = [end for row in finalists if row.score is not None for end in _ends(row)]
     scale = charts.row_scale(ends)
     finished = sum(row.score is not None for row in finalists)
-    rows = "" if run.recommendation is None else _on_rows(run.recommendation.n_test)
+    rows = "" if run.recommendation is None else _on_rows(run.recommendation)
     return Board(
         rows=tuple(_board_row(run, row, scale, number) for number, row in enumerate(finalists, 1)),
         axis=charts.row_axis(scale),
@@ -109,8 +109,9 @@ def board(run: Run) -> Board:
     )
 
 
-def _on_rows(n_test: int | None) -> str:
-    return "" if n_test is None else f" on the same {counted(n_test, 'test row')}"
+def _on_rows(told: Recommendation) -> str:
+    rows = ("row in folds", "rows in folds") if told.folds else ("test row", "test rows")
+    return "" if told.n_test is None else f" on the same {counted(told.n_test, *rows)}"
 
 
 def _ends(row: Finalist) -> tuple[float, float]:

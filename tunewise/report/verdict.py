@@ -64,7 +64,8 @@ def verdict(run: Run) -> Verdict:
         why = "the run has not reached the test split" if told is None else "no trial finished"
         warnings = told.warnings if told else ()
         return Verdict(f"No recommendation yet: {why}.", "", "", None, (), told.reasons if told else (), warnings)
-    rows = f" on {count(told.n_test)} test rows" if told.n_test is not None else ""
+    kind = f"rows in {told.folds - 1} folds" if told.folds else "test rows"
+    rows = f" on {count(told.n_test)} {kind}" if told.n_test is not None else ""
     scored = f"{metric_name(run.metric)} {score(told.score)} {interval(told.interval)}".strip()
     return Verdict(
         opening="Use",

@@ -14,7 +14,7 @@ from tunewise.statistics.margins import rows_needed, rows_needed_continuous, sma
 from tunewise.statistics.proportions import mcnemar_exact, tango, wilson
 from tunewise.statistics.resampling import RESAMPLES, Bootstrap, Floats, ScoresOf, bca, bootstrap
 from tunewise.statistics.seeds import MethodDifference, method_difference
-from tunewise.statistics.selection import Choice, corrected_choice
+from tunewise.statistics.selection import Choice, corrected_choice, out_of_fold_choice
 
 __all__ = [
     "CONFIDENCE",
@@ -32,6 +32,7 @@ __all__ = [
     "holm",
     "mcnemar_exact",
     "method_difference",
+    "out_of_fold_choice",
     "paired_difference",
     "rows_needed",
     "rows_needed_continuous",

@@ -11,15 +11,23 @@ are not fitted again, so it costs nothing but arithmetic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunewise.errors import DataError
 from tunewise.statistics.interval import CONFIDENCE, Interval
+from tunewise.statistics.proportions import wilson
 from tunewise.statistics.resampling import Floats, ScoresOf, draws
 
+if TYPE_CHECKING:
+    from tunewise.metrics import Metric
+
 CHOICE_RESAMPLES = 1000
+_ROUNDING = 2e-6
+"""As in the rule: a choice must not depend on how a score was rounded."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,9 @@ class Choice:
     """A candidate chosen by its score, and what that score is worth."""
 
     chosen: int
-    """Number of the candidate with the highest score on all rows; of equals, the first."""
+    """Number of the first candidate whose score on all rows is within the margin of the highest."""
     apparent: float
-    """That score: too high, as it was chosen by."""
+    """Its score: too high, as it was chosen by."""
     value: float
     """The corrected score: the mean over resamples of the choice's score on the rows left out."""
     interval: Interval
@@ -40,16 +48,18 @@ def corrected_choice(
     candidates: Sequence[ScoresOf],
     n: int,
     *,
+    margin: float = 0.0,
     resamples: int = CHOICE_RESAMPLES,
     seed: int = 0,
     groups: Sequence[str] | None = None,
     confidence: float = CONFIDENCE,
 ) -> Choice:
-    """Choose the best of `candidates` on `n` rows, and correct its score for having been chosen on them.
+    """Choose among `candidates` on `n` rows, and correct the score of the choice for having been made on them.
 
     Args:
         candidates: of each, row weights (resamples, rows) to scores; out-of-fold rows where it was fitted on some.
         n: rows.
+        margin: how far below the highest score the first candidates, the preferred ones, are still chosen.
         resamples: bootstrap resamples.
         seed: of the resamples.
         groups: of each row; whole groups are drawn.
@@ -65,12 +75,12 @@ def corrected_choice(
         )
     whole = np.ones((1, n))
     apparent = [float(scores_of(whole)[0]) for scores_of in candidates]
-    chosen = int(np.argmax(apparent))
+    chosen = int(_first_within(np.array([apparent]), margin)[0])
     found = []
     for weights in draws(n, resamples, seed, groups):
         left_out = (weights == 0).astype(np.float64)
         some = left_out.any(axis=1)  # a resample that draws every row leaves none to score
-        best = np.argmax(np.stack([scores_of(weights[some]) for scores_of in candidates], axis=1), axis=1)
+        best = _first_within(np.stack([scores_of(weights[some]) for scores_of in candidates], axis=1), margin)
         outside = np.stack([scores_of(left_out[some]) for scores_of in candidates], axis=1)
         found.append(outside[np.arange(len(best)), best])
     scores: Floats = np.concatenate(found)
@@ -81,3 +91,36 @@ def corrected_choice(
         value=float(scores.mean()),
         interval=Interval(float(low), float(high), "bootstrap bias-corrected"),
     )
+
+
+def out_of_fold_choice(
+    metric: Metric,
+    candidates: Sequence[Sequence[str]],
+    targets: Sequence[str],
+    groups: Sequence[str] | None = None,
+    margin: float = 0.0,
+) -> Choice:
+    """Choose among candidates by their out-of-fold answers to the same rows, and say what the choice is worth.
+
+    The resamples of a candidate that is right everywhere all score the same, and rows of folds are not independent
+    either: for rates of rows the interval is at least as wide as Wilson's around the corrected score.
+
+    Args:
+        metric: that scores.
+        candidates: answers of each, the preferred ones first.
+        targets: of the rows.
+        groups: of each row.
+        margin: see `corrected_choice`.
+    """
+    scored = [metric.resampler(outputs, targets) for outputs in candidates]
+    found = corrected_choice(scored, len(targets), margin=margin, groups=groups)
+    if not metric.is_rate or groups is not None:
+        return found
+    rate, drawn = wilson(found.value * len(targets), len(targets)), found.interval
+    return replace(found, interval=Interval(min(drawn.low, rate.low), max(drawn.high, rate.high), drawn.method))
+
+
+def _first_within(scores: Floats, margin: float) -> NDArray[np.intp]:
+    """Of each line of [draws, candidates], the first candidate within the margin of the highest."""
+    found: NDArray[np.intp] = (scores >= scores.max(axis=1, keepdims=True) - margin - _ROUNDING).argmax(axis=1)
+    return found

@@ -37,6 +37,8 @@ class Terms:
     """What is left of it for the race, the test and the report put aside."""
     dropped: tuple[str, ...]
     """Methods whose test alone would take too much of the budget."""
+    folds: float = 0.0
+    """Work put aside for the finalists in the other folds, where these are the test."""
 
     @property
     def tests(self) -> Mapping[str, float]:
@@ -59,8 +61,14 @@ class Terms:
         }
 
 
-def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Terms:
+def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any], folds: float = 0.0) -> Terms:
     """Convert `budget`, and check that it holds the baselines and their test.
+
+    Args:
+        budget: as it was asked for.
+        forecaster: of the task.
+        methods: to compare.
+        folds: work that the finalists take in the other folds, as forecast; they get half of the budget at most.
 
     Raises:
         BudgetError: it does not; the message says what it would take.
@@ -75,7 +83,7 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
                 f"a budget of {counted(int(budget.limit), 'trial')} cannot hold the {len(required)} methods that "
                 f"must run ({', '.join(m.name for m in required)}); give --budget {len(required)}trials or more."
             )
-        return Terms(budget, None, Allowance(None, int(budget.limit), tests), ())
+        return Terms(budget, None, Allowance(None, int(budget.limit), tests), (), folds)
     least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
     least += sum(forecaster.evaluation(forecaster.n_validation + forecaster.n_test) for m in required if m.work)
     if budget.unit == "flop":
@@ -94,8 +102,9 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any]) -> Te
     room = MOST_TEST_SHARE * (limit - least)
     tested = {name: tests[name] for name in _fitting([method.name for method in models], tests, room)}
     dropped = tuple(method.name for method in models if method.name not in tested)
-    left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - saving
-    return Terms(budget, limit, Allowance(max(least - saving, left), None, tested), dropped)
+    folds = min(folds, room)
+    left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - folds - saving
+    return Terms(budget, limit, Allowance(max(least - saving, left), None, tested), dropped, folds)
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:

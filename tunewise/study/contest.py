@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +26,10 @@ from tunewise.run_files import NOT_AGAIN
 from tunewise.study import files
 from tunewise.study.budget import SAVING_SECONDS, Terms, settle
 from tunewise.study.evaluation import evaluate, write_predictions
+from tunewise.study.folds import Folds, forecast_of
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events
-from tunewise.study.policy import Race
+from tunewise.study.policy import MORE_SEEDS, Race
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
 from tunewise.study.runner import Worker, waiting
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
@@ -140,24 +142,52 @@ class Contest:
             model_name=self.request.model,
         )
         self._phase("searching")
-        race(ground, worker).go()
+        contestants = race(ground, worker)
+        contestants.go()
         events = read_events(self.folder / JOURNAL)
         rows = [row for row in files.best_rows(events) if row.status == "finished"]
         if not rows:
             raise WorkError(f"not one trial finished; {self.folder / JOURNAL} tells what became of each.")
-        self._nominate(rows)
-        self._phase("testing the finalists, once")
-        for row in rows:
-            self._test(row.trial, self.folder / "candidates" / row.method)
-        for trial in finished_repeats(events):
-            candidate = waiting(self.folder, trial)
-            if candidate.exists() and not self._is_tested(trial):  # it is cleared away after the tests
-                self._test(trial, candidate)
+        if ground.task.folds:
+            self._fold(rows, contestants.spent)
+        else:
+            self._nominate(rows)
+            self._phase("testing the finalists, once")
+            for row in rows:
+                self._test(row.trial, self.folder / "candidates" / row.method)
+            for trial in finished_repeats(events):
+                candidate = waiting(self.folder, trial)
+                if candidate.exists() and not self._is_tested(trial):  # it is cleared away after the tests
+                    self._test(trial, candidate)
         shutil.rmtree(self.folder / "trials", ignore_errors=True)
         if not any(event["event"] == "tested" for event in read_events(self.folder / JOURNAL)):
             raise WorkError(f"not one finalist could be tested; {self.folder / JOURNAL} tells why.")
         self._phase("writing the report")
         files.write_leaderboard(self.folder, read_events(self.folder / JOURNAL))
+
+    def _fold(self, rows: Sequence[files.Row], spent: float) -> None:
+        """The finalists in the other folds, which take the place of a test."""
+        ground = self.ground
+        self._phase("the finalists in the other folds")
+        seconds = ground.terms.seconds
+
+        def is_late(work: float) -> bool:
+            if seconds is None:
+                return False
+            return self.journal.elapsed + ground.forecaster.seconds(work) + SAVING_SECONDS > seconds
+
+        allowed = ground.terms.allowance.work
+        left = math.inf if allowed is None else allowed + ground.terms.folds - spent
+        folds = Folds(
+            folder=self.folder,
+            task=ground.task,
+            base=ground.base,
+            seed=self.request.seed,
+            journal=self.journal,
+            forecaster=ground.forecaster,
+            is_late=is_late,
+        )
+        folds.go(rows, left)
 
     def _nominate(self, rows: Sequence[files.Row]) -> None:
         """Fix the two names that rule 5 needs, before the test split is opened."""
@@ -202,11 +232,11 @@ class Contest:
 
 
 def _kept_seconds(ground: Ground) -> dict[str, float]:
-    """Of a budget in time, what the test of each method and the writing of files will take."""
+    """Of a budget in time, what the test of each method (or the other folds) and writing files will take."""
     if ground.terms.seconds is None:
         return {}
     tests = {name: ground.forecaster.seconds(work) for name, work in ground.terms.tests.items()}
-    return {**tests, "": SAVING_SECONDS}
+    return {**tests, "": SAVING_SECONDS + ground.forecaster.seconds(ground.terms.folds)}
 
 
 def race(ground: Ground, runner: Any) -> Race:
@@ -218,6 +248,7 @@ def race(ground: Ground, runner: Any) -> Race:
         forecaster=ground.forecaster,
         allowance=ground.terms.allowance,
         runner=runner,
+        seeds=() if ground.task.folds else MORE_SEEDS,
     )
 
 
@@ -253,7 +284,7 @@ def prepare(
     """Load the model where one is needed, count tokens, convert the budget; nothing is written.
 
     Args:
-        task: with rows in all three splits.
+        task: with rows in all three splits, or in folds.
         request: what is asked.
         rates: those the study was started with; measured or taken from the cache otherwise.
         expected: checksum that the model must have.
@@ -262,14 +293,15 @@ def prepare(
         RequestError: the request cannot be met.
     """
     for name, rows in (("validation", task.validation), ("test", task.test)):
-        if not len(rows):
+        if not len(rows) and not task.folds:
             raise DataError(f"the {name} split has no rows; a comparison needs some. Give --{name}.")
     methods, _ = choose_methods(request.methods, task.spec)
     if request.model:
         base, forecaster, more = _with_model(task, request, rates, expected)
     else:
         base, forecaster, more = _without_model(task, request)
-    terms = settle(request.budget, forecaster, methods)
+    folds = forecast_of(task, base, methods, forecaster) if task.folds else 0.0
+    terms = settle(request.budget, forecaster, methods, folds)
     kept = tuple(method for method in methods if method.name not in terms.dropped)
     dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
     return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))

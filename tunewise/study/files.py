@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +26,7 @@ from tunewise.methods import get
 from tunewise.run_files import TEST_AGAIN, read_lines
 from tunewise.study.evaluation import preference
 from tunewise.study.journal import ENDED
-from tunewise.task import Task, TaskSpec
+from tunewise.task import Dataset, Task, TaskSpec
 from tunewise.whole import writing
 
 COLUMNS = (
@@ -89,14 +89,35 @@ def model_record(base: ModelRef) -> dict[str, Any]:
 def task_record(task: Task) -> dict[str, Any]:
     """The content of `task.json`."""
     splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    folds = {"folds": [_numbers(fold) for fold in task.folds]} if task.folds else {}
     return {
         "format": 1,
         "name": task.name,
         "spec": task.spec.to_json(),
         "source": dict(task.source),
         "profile": task.profile.to_json() if task.profile else None,
-        "splits": {name: [[e.source, e.row] for e in rows] for name, rows in splits.items()},
+        "splits": {name: _numbers(rows) for name, rows in splits.items()},
+        **folds,
     }
+
+
+def origin(method: Any, parameters: Mapping[str, Any], trial: str, seed: int, rows: int) -> dict[str, Any]:
+    """What a saved candidate says of where it comes from, beside what it is."""
+    from tunewise import __version__
+
+    return {
+        "method": method.name,
+        "family": method.family,
+        "parameters": dict(parameters),
+        "trial": trial,
+        "seed": seed,
+        "n_train": rows,
+        "tunewise": __version__,
+    }
+
+
+def _numbers(rows: Dataset) -> list[list[Any]]:
+    return [[example.source, example.row] for example in rows]
 
 
 @dataclass(frozen=True)
@@ -128,17 +149,19 @@ class Row:
 
 
 def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """One row a method: its best finished trial by validation, or its last trial with what became of it."""
+    """One row a method: its best finished trial by validation, or its last trial; and what became of it since."""
     started = {e["trial"]: e for e in events if e["event"] == "started"}
     ended = {e["trial"]: e for e in events if e["event"] in ENDED and "repeats" not in started.get(e["trial"], {})}
+    finished = {e["trial"]: e for e in events if e["event"] == "finished"}
     rows: dict[str, Row] = {}
-    for trial, end in ended.items():
+    for trial, last in ended.items():
+        end = finished.get(trial, last)
         begin = started.get(trial, end)
         row = Row(
             method=begin["method"],
             model=begin["model"],
             trial=trial,
-            status=end["event"],
+            status=last["event"],
             seed=begin.get("seed", 0),
             n_train=begin.get("n_train", 0),
             validation_score=end.get("value"),
@@ -153,19 +176,21 @@ def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
             cut_short=end.get("cut_short", False),
         )
         before = rows.get(row.method)
-        if before is None or _preference(row) > _preference(before):
+        if before is None or _preference(row, finished) > _preference(before, finished):
             rows[row.method] = row
     return list(rows.values())
 
 
-def _preference(row: Row) -> tuple[bool, float, float]:
-    return (row.status == "finished", *preference(row.validation_score, row.log_loss))
+def _preference(row: Row, finished: Container[str]) -> tuple[bool, float, float]:
+    """A trial that finished and failed in the test is still the one that its method stands and falls with."""
+    return (row.trial in finished, *preference(row.validation_score, row.log_loss))
 
 
 def write_leaderboard(folder: Path, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Derive `leaderboard.csv` from the journal and the stored predictions; the rows, best first."""
-    spec = TaskSpec.from_json(read_json(folder / "task.json")["spec"])
-    lines = [_line(folder, spec, row) for row in best_rows(events)]
+    task = read_json(folder / "task.json")
+    spec, folded = TaskSpec.from_json(task["spec"]), bool(task.get("folds"))
+    lines = [_line(folder, spec, row, folded=folded) for row in best_rows(events)]
     lines.sort(key=lambda line: (line["score"] == "", -(line["score"] or 0.0), line["cost_work"] or 0.0))
     with writing(folder / "leaderboard.csv") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -174,7 +199,7 @@ def write_leaderboard(folder: Path, events: Sequence[Mapping[str, Any]]) -> list
     return lines
 
 
-def _line(folder: Path, spec: TaskSpec, row: Row) -> dict[str, Any]:
+def _line(folder: Path, spec: TaskSpec, row: Row, *, folded: bool) -> dict[str, Any]:
     line: dict[str, Any] = dict.fromkeys(COLUMNS, "")
     family = get(row.method).family
     line.update(candidate=row.method, method=row.method, family=family, model=row.model, trial=row.trial)
@@ -186,7 +211,10 @@ def _line(folder: Path, spec: TaskSpec, row: Row) -> dict[str, Any]:
     outputs, targets = [t["prediction"] for t in tested], [t["target"] for t in tested]
     groups = [t["group"] for t in tested] if "group" in tested[0] else None
     metric = metrics.get(spec.metric)
-    interval = evidence.score_interval(metric, outputs, targets, groups)
+    if folded:
+        interval = evidence.out_of_fold_choice(metric, [outputs], targets, groups).interval
+    else:
+        interval = evidence.score_interval(metric, outputs, targets, groups)
     uncached = statistics.fmean(t["prompt_tokens"] - t["cached_tokens"] for t in tested)
     every = metrics.all_scores(spec.kind, outputs, targets)
     line.update(

@@ -126,14 +126,33 @@ class Forecaster:
         return (self.prediction(rows + 1, demonstrations) - self.prediction(1, demonstrations)) / rows
 
     def test(self, method: Any) -> float:
-        """Work of predicting the test rows with what `method` gives."""
-        tuned = method.work is not None and method.work.startswith("train")
-        return self.evaluation(self.n_test, tuned=tuned) if method.work else 0.0
+        """Work of predicting the test rows with what `method` gives; none where folds are the test."""
+        if method.work is None or not self.n_test:
+            return 0.0
+        return self.evaluation(self.n_test, tuned=method.work.startswith("train"))
 
     def prompt_trial(self, demonstrations: int) -> float:
         """Work of one prompt with its calibrations: validation rows, and training inputs for the batch bias."""
         biased = min(BATCH_ROWS, self.n_train) if self.text_tokens is None else 0
         return self.evaluation(self.n_validation + biased, demonstrations)
+
+    def fit(self, method: Any, settings: Mapping[str, Any], start: Mapping[str, Any] | None = None) -> float:
+        """Work of making a candidate from first to last.
+
+        Args:
+            method: of the candidate.
+            settings: its hyper-parameters.
+            start: those of the prompt that it starts from; None for the base model.
+        """
+        work = self.weigh("overhead", self.overhead(method.work))
+        if method.work is None:
+            return work
+        shots = int((settings if start is None else start).get("shots", 0))
+        if start is not None or not method.work.startswith("train"):
+            work += self.prompt_trial(shots)
+        if method.work.startswith("train"):
+            work += int(settings["epochs"]) * self.epoch(method.work, settings.get("batch_size", 16), shots)
+        return work
 
     def epoch(self, kind: str, batch_size: int, demonstrations: int = 0) -> float:
         """Work of one pass over the training rows, checked once on validation."""

@@ -20,14 +20,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tunewise.adapted import NO_MODEL, Predictor, loaded
+from tunewise.adapted import NO_MODEL, loaded
 from tunewise.errors import CandidateError, SettingError, reason_of
 from tunewise.figures import counted, duration, score
-from tunewise.methods import get
 from tunewise.reading.splits import stratified_order
+from tunewise.rule import FEWEST_ROWS
 from tunewise.run_files import CURVE, Fields, read_json, read_lines
 from tunewise.settings import Budget
 from tunewise.statistics.curves import LEAST_DRAWS, LEAST_SIZES
+from tunewise.study.again import BATCH_SIZE, Made, made_by, make_again, steps_of
 from tunewise.study.budget import amount
 from tunewise.study.contest import Ground, prepare
 from tunewise.study.evaluation import evaluate
@@ -37,7 +38,7 @@ from tunewise.study.journal import Event, mend
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
 from tunewise.study.stored import Stored, finished_events
 from tunewise.study.trials import MeteredTrial
-from tunewise.task import Choices, Dataset
+from tunewise.task import Choices, Dataset, Task
 
 FIRST_SIZE = 8
 LEAST_ROWS = 32
@@ -51,23 +52,10 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Finalist:
-    """A finalist as the study made it."""
-
-    method: Any
-    trial: str
-    parameters: Mapping[str, Any]
-    start: tuple[Any, Mapping[str, Any]] | None
-    """Method and settings of what it starts from, where that is not the base model."""
-    cut_short: bool = False
-    """Whether the study's own trial was ended by its budget."""
-
-
-@dataclass(frozen=True)
 class Fit:
     """One point of one curve."""
 
-    finalist: Finalist
+    finalist: Made
     size: int
     draw: int
 
@@ -94,6 +82,20 @@ def sizes_of(rows: int) -> tuple[int, ...]:
     return tuple(round(FIRST_SIZE * ratio**place) for place in range(LEAST_SIZES))
 
 
+def check_curves(task: Task) -> None:
+    """Refuse curves of a task that has too few rows for them.
+
+    Raises:
+        SettingError: with how many it takes.
+    """
+    if task.folds:
+        raise SettingError(
+            f"a learning curve needs rows for a test beside those for training; found {sum(map(len, task.folds))} "
+            f"rows, which are compared in folds. Add rows, up to {FEWEST_ROWS} or more, or give a test file."
+        )
+    sizes_of(len(task.train))
+
+
 def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell, *, in_all: bool = False) -> None:
     """Fit what is missing of the curves of the run in `folder`, as far as `budget` goes.
 
@@ -113,6 +115,7 @@ def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell, *, in_all: 
     events = finished_events(folder)
     if events is None:
         raise CandidateError(f"{folder} is not finished yet; finish it with: tunewise resume {folder}")
+    check_curves(stored.task)
     path = folder / CURVE
     mend(path)
     lines = list(read_lines(path))
@@ -204,29 +207,23 @@ class _Survey:
             return 0.0
         if self.budget.unit == "trials":
             return 1.0
-        finalist = fit.finalist
-        forecaster = replace(self.forecaster, n_train=fit.size)
-        start = finalist.start[1] if finalist.start else {}
-        shots = int((start or finalist.parameters).get("shots", 0))
-        kind = finalist.method.work
-        work = forecaster.weigh("overhead", forecaster.overhead(kind))
+        finalist = self._finalist(fit)
+        kind, start = finalist.method.work, finalist.start
+        work = replace(self.forecaster, n_train=fit.size).fit(
+            finalist.method, finalist.parameters, start.parameters if start else None
+        )
         if kind is None:
             return work
-        if finalist.start:
-            work += forecaster.prompt_trial(shots)
-        if not kind.startswith("train"):
-            return work + forecaster.prompt_trial(shots) + forecaster.evaluation(forecaster.n_test, shots)
-        settings = self._settings(fit)
-        epoch = forecaster.epoch(kind, settings.get("batch_size", 16), shots)
-        return work + int(settings["epochs"]) * epoch + forecaster.evaluation(forecaster.n_test, shots, tuned=True)
+        rows = self.forecaster.n_test
+        return work + self.forecaster.evaluation(rows, finalist.shots, tuned=kind.startswith("train"))
 
-    def _settings(self, fit: Fit) -> dict[str, Any]:
-        """Those of the study's trial; more passes over few rows."""
+    def _finalist(self, fit: Fit) -> Made:
+        """As the study made it; with more passes over few rows."""
         settings = dict(fit.finalist.parameters)
         if "epochs" in settings and not self._is_whole(fit):
-            steps = math.ceil(fit.size / settings.get("batch_size", 16))
+            steps = steps_of(fit.size, settings.get("batch_size", BATCH_SIZE))
             settings["epochs"] = max(settings["epochs"], math.ceil(LEAST_STEPS / steps))
-        return settings
+        return replace(fit.finalist, parameters=settings)
 
     def _known(self, fit: Fit) -> bool:
         """Whether the study itself made this fit: all rows, in its own order, from its own seed."""
@@ -258,12 +255,8 @@ class _Survey:
 
     def _answers(self, fit: Fit, trial: MeteredTrial) -> list[str]:
         """What the finalist, made from so many rows, answers to the test."""
-        finalist, task, rows = fit.finalist, self.ground.task, self._rows(fit)
-        start: Predictor = self.ground.base
-        if finalist.start is not None:
-            source, settings = finalist.start
-            start = source(**settings).fit(start, rows, task.validation, trial)
-        fitted = finalist.method(**self._settings(fit)).fit(start, rows, task.validation, trial)
+        task, finalist = self.ground.task, self._finalist(fit)
+        fitted = make_again(finalist, self.ground.base, self._rows(fit), task.validation, trial)
         found = evaluate(fitted, task.test)
         which = f"{finalist.method.name}, {counted(fit.size, 'row')}, draw {fit.draw + 1} of {LEAST_DRAWS}"
         took = duration(time.monotonic() - self._begun)
@@ -299,19 +292,13 @@ def _rates(ground: Ground) -> Mapping[str, float]:
     return WITHOUT_MODEL if base == NO_MODEL else checked_rates(loaded(base))[0]
 
 
-def _finalists(folder: Path, events: Sequence[Event]) -> list[Finalist]:
+def _finalists(folder: Path, events: Sequence[Event]) -> list[Made]:
     """The tested finalists, the pick first."""
-    started = {event["trial"]: event for event in events if event["event"] == "started"}
+    made = made_by(events)
     tested = {event["trial"] for event in events if event["event"] == "tested"}
-    rows = [row for row in best_rows(events) if row.trial in tested]
     pick = _pick(folder)
-    found = []
-    for row in sorted(rows, key=lambda row: row.method != pick):
-        event = started[row.trial]
-        source = started.get(event.get("start_from") or "")
-        start = (get(source["method"]), source["parameters"]) if source else None
-        found.append(Finalist(get(row.method), row.trial, event["parameters"], start, row.cut_short))
-    return found
+    found = [made[row.trial] for row in best_rows(events) if row.trial in tested]
+    return sorted(found, key=lambda finalist: finalist.method.name != pick)
 
 
 def _pick(folder: Path) -> str:

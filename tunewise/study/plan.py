@@ -45,6 +45,7 @@ class Plan:
     total_seconds: float
     """All trials and the test."""
     test_seconds: float
+    """Of the finalists on the test rows, or in the other folds."""
     budget: str
     budget_seconds: float | None
     token_lengths: Mapping[str, float]
@@ -130,7 +131,7 @@ def plan_of(ground: Ground, demand: Demand = USUAL, *, real_time: bool = False) 
     race(ground, runner).go()
     tests = {name: work for name, work in ground.terms.tests.items() if name not in runner.untested}
     again = [trial.method for trial in runner.trials.values() if trial.stage == ANOTHER_SEED]
-    test_work = math.fsum(tests.values()) + math.fsum(tests.get(method, 0.0) for method in again)
+    test_work = math.fsum((*tests.values(), *(tests.get(method, 0.0) for method in again), ground.terms.folds))
     test_seconds = ground.forecaster.seconds(test_work, rates)
     total = math.fsum(trial.forecast_seconds for trial in runner.trials.values()) + test_seconds
     return Plan(

@@ -32,7 +32,7 @@ ANOTHER_SEED = "another seed"
 REPEATED = 2
 """Leading tuned methods that are trained again."""
 MORE_SEEDS = (1, 2)
-"""Added to the seed of the study."""
+"""A second and a third, as what is added to the first."""
 RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
 
@@ -119,6 +119,8 @@ class Race:
     forecaster: Forecaster
     allowance: Allowance
     runner: Runner
+    seeds: Sequence[int] = MORE_SEEDS
+    """Added to the seed of the study for trials again with another one."""
     spent: float = 0.0
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     made: dict[str, Proposal] = field(default_factory=dict)
@@ -257,7 +259,7 @@ class Race:
         by_name = {ladder.method.name: ladder for ladder in ladders}
         best = [outcome for outcome in map(self.best_of, by_name) if outcome is not None]
         leading = sorted(best, key=_preference, reverse=True)[:REPEATED]
-        for more, outcome in itertools.product(MORE_SEEDS, leading):
+        for more, outcome in itertools.product(self.seeds, leading):
             before = self.made[outcome.trial]
             one = replace(
                 by_name[before.method.name],

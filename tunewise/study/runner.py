@@ -19,7 +19,7 @@ from tunewise.errors import reason_of
 from tunewise.methods import load_predictor
 from tunewise.methods.base import Verdict
 from tunewise.study.evaluation import preference, write_predictions
-from tunewise.study.files import artifact_mb, trainable_parameters
+from tunewise.study.files import artifact_mb, origin, trainable_parameters
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal, repeats_of
 from tunewise.study.policy import Outcome, Proposal, method_of
@@ -281,21 +281,11 @@ class Worker:
         return all(preference(outcome.value, outcome.log_loss) > other for other in finished)
 
     def _save(self, proposal: Proposal, fitted: Predictor) -> None:
-        from tunewise import __version__
-
         pending = self._pending(proposal.trial)
         pending.mkdir(parents=True)
         fitted.save(pending)
-        origin = {
-            "method": proposal.method.name,
-            "family": proposal.method.family,
-            "parameters": dict(proposal.parameters),
-            "trial": proposal.trial,
-            "seed": self.seed + proposal.more_seed,
-            "n_train": len(self.task.train),
-            "tunewise": __version__,
-        }
-        add_origin(pending, origin)
+        seed, rows = self.seed + proposal.more_seed, len(self.task.train)
+        add_origin(pending, origin(proposal.method, proposal.parameters, proposal.trial, seed, rows))
 
     def _folder(self, trial: str) -> Path:
         """What a trial needs until it has ended."""

@@ -84,6 +84,7 @@ def read_stored(folder: Path) -> Stored:
             source=task["source"],
             profile=profile,
             splits=task["splits"],
+            folds=task.get("folds", ()),
         )
         return Stored(folder, request, read, run["budget"]["rates"], model["sha256"], run["hardware"])
     except (KeyError, TypeError) as error:
@@ -93,15 +94,14 @@ def read_stored(folder: Path) -> Stored:
 def finished_events(folder: Path) -> list[Event] | None:
     """The events of a study that has nothing left to do; None when there is something.
 
-    It is finished when the finalists were named and each of them has met the test, or failed in it, and when what
-    they left is in its place.
+    It is finished when each of the finalists has met the test, or failed in it, and when what they left is in its
+    place.
 
     Raises:
         CandidateError: the journal is damaged.
     """
     events = read_events(folder / JOURNAL)
-    named = any(event["event"] == "nominated" for event in events)
-    if not named or (folder / "trials").exists() or not any(event["event"] == "tested" for event in events):
+    if (folder / "trials").exists() or not any(event["event"] == "tested" for event in events):
         return None
     tested = {event["trial"] for event in events if event["event"] == "tested"}
     for row in best_rows(events):

@@ -62,6 +62,8 @@ class MeteredTrial:
     """The clock's hard stop."""
     pause_at: int | None = None
     """Step at which a rung is reached."""
+    stop_at: int | None = None
+    """Step at which a trial without validation ends: the last candidate is then its best."""
     work_limit: float | None = None
     keeps: bool = False
     """Whether a state is kept now and then, beside that of a rung."""
@@ -104,7 +106,8 @@ class MeteredTrial:
         self.paused = self.pause_at is not None and step >= self.pause_at
         self.ended_by_work = self.work_limit is not None and self.work > self.work_limit
         self.ended_by_clock = self.must_end()
-        stop = self.paused or self.ended_by_work or self.ended_by_clock
+        reached = self.stop_at is not None and step >= self.stop_at
+        stop = self.paused or reached or self.ended_by_work or self.ended_by_clock
         self.step = step
         self._due = self.paused or (self.keeps and not stop and self._is_time_to_keep())
         value, loss = (evaluation.score, evaluation.log_loss) if evaluation else (None, None)

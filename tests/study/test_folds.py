@@ -1,0 +1,294 @@
+"""Studies of few rows: screened on one fold, finalists fitted without each of the others, shipped on all rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import WORDS
+from tunewise import api
+from tunewise.errors import DataError, SettingError
+from tunewise.reading import read
+from tunewise.reading.folds import folded, rows_without
+from tunewise.report.records import read_run
+from tunewise.rule import FEWEST_ROWS
+from tunewise.run_folders import read_leaderboard
+from tunewise.study.again import Made, made_by
+from tunewise.study.folds import FINALISTS
+from tunewise.study.journal import read_events
+from tunewise.task import Task
+
+pytestmark = pytest.mark.usefixtures("float32")
+PLAIN = ["majority", "tfidf-logistic", "nearest-example"]
+ROWS = 60
+
+
+def few_rows() -> list[dict[str, str]]:
+    """Warm or cold, as the thing that a text names."""
+    found = []
+    for row in range(ROWS):
+        thing, target = ("red sun", "w") if row % 2 else ("blue sea", "c")
+        found.append(
+            {"text": f"the {thing} is {WORDS[row % 11]} and {WORDS[(row * 7) % 13]} x{row}", "target": target}
+        )
+    return found
+
+
+def few() -> Task:
+    return read(
+        few_rows(),
+        input="text",
+        target="target",
+        labels={"w": "warm", "c": "cold"},
+        instruction="Is it warm or cold?",
+    )
+
+
+def events_of(folder: Path) -> list[dict[str, Any]]:
+    return read_events(folder / "trials.jsonl")
+
+
+def of_kind(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [event for event in events_of(folder) if event["event"] == kind]
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished study of all methods, made once for all tests that only read it."""
+    folder = tmp_path_factory.mktemp("folds") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEWISE_DTYPE", "float32")
+        patch.setenv("TUNEWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        api.compare(few(), model=str(tiny_folder), budget="40trials", out=folder)
+    return folder
+
+
+def test_finalists_answer_every_row_of_the_other_folds_once(finished: Path) -> None:
+    task = folded(few())
+    expected = [row.row for fold in task.folds[1:] for row in fold]
+    tested = [event["trial"] for event in of_kind(finished, "tested")]
+    methods = {trial.rpartition("-")[0] for trial in tested}
+    assert set(PLAIN) < methods
+    assert len(methods) == len(PLAIN) + FINALISTS
+    for trial in tested:
+        lines = lines_of(finished / "predictions" / f"{trial}-test.jsonl")
+        assert [line["row"] for line in lines] == expected
+    assert not (finished / "trials").exists()
+
+
+def test_who_is_not_among_the_four_is_pruned_and_leaves_nothing(finished: Path) -> None:
+    (screened,) = of_kind(finished, "screened")
+    board = {line["candidate"]: line for line in read_leaderboard(finished)}
+    for name, line in board.items():
+        went_on = name in screened["finalists"]
+        assert line["status"] == ("finished" if went_on else "pruned")
+        assert (finished / "candidates" / name / "candidate.json").exists() == went_on
+        assert (line["score"] is not None) == went_on
+    kept = {e["trial"]: (e["value"], -e["log_loss"]) for e in of_kind(finished, "finished") if e["log_loss"]}
+    best: dict[str, tuple[float, float]] = {}
+    for trial, value in kept.items():
+        name = trial.rpartition("-")[0]
+        best[name] = max(value, best.get(name, value))
+    others = [name for name in sorted(best, key=lambda name: best[name], reverse=True) if name not in PLAIN]
+    assert [name for name in screened["finalists"] if name not in PLAIN] == others[:FINALISTS]
+
+
+def test_what_ships_was_fitted_on_all_rows(finished: Path) -> None:
+    for event in of_kind(finished, "refitted"):
+        assert event["n_train"] == ROWS
+        name = event["trial"].rpartition("-")[0]
+        told = json.loads((finished / "candidates" / name / "candidate.json").read_text())
+        assert (told["n_train"], told["trial"]) == (ROWS, event["trial"])
+    assert len(of_kind(finished, "refitted")) == len(PLAIN) + FINALISTS
+    assert json.loads((finished / "candidates" / "majority" / "majority.json").read_text()) == [
+        ["c", 30],
+        ["w", 30],
+    ]
+
+
+def test_a_fold_is_answered_by_a_model_that_never_saw_it(finished: Path) -> None:
+    task = folded(few())
+    lines = lines_of(finished / "predictions" / "tfidf-logistic-1-test.jsonl")
+    made = made_by(events_of(finished))["tfidf-logistic-1"]
+    penalty = made.method().inverse_penalties[made.step - 1]
+    place = 0
+    for number, fold in enumerate(task.folds[1:], 1):
+        without = Task(task.spec, rows_without(task, number), task.folds[0], fold)
+        one = api.fit(without, method="tfidf-logistic", inverse_penalties=(penalty,)).adapted
+        stored = [line["prediction"] for line in lines[place : place + len(fold)]]
+        assert [answer.output for answer in one.predict(fold.inputs)] == stored
+        place += len(fold)
+
+
+def test_the_recommendation_is_corrected_and_claims_nothing(finished: Path) -> None:
+    told = api.recommend(finished)
+    assert told.status == "too_few_rows"
+    assert (told.folds, told.n_test) == (5, 48)
+    board = {line["candidate"]: line["score"] for line in read_leaderboard(finished) if line["score"] is not None}
+    assert board[told.pick] >= max(board.values()) - told.margin / 100 - 1e-6
+    assert told.ci[0] <= told.score <= told.ci[1]
+    assert told.score <= max(board.values()) + 1e-6
+    assert told.difference is not None
+    assert told.difference.p is None
+    assert all(one.p is None and one.upper is None for one in told.differences.values())
+    assert set(told.tied_with) == set(board) - {told.pick}
+    assert (told.rows_needed, told.smallest_margin_shown) == (None, None)
+    said = " ".join(told.reasons)
+    assert "Too few rows to claim anything: 60 labelled rows" in said
+    assert "corrected for having been chosen" in said
+    assert "Before the test" not in said
+    assert told == type(told).from_json(json.loads((finished / "recommendation.json").read_text()), finished)
+
+
+def test_the_page_tells_of_folds(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert "Folds took the place of a test" in page
+    assert "The test was opened once" not in page
+    assert "on 48 rows in 4 folds" in page
+    row = folded(few()).folds[1].examples[0]
+    assert read_run(finished).inputs({("data", row.row)}) == {("data", row.row): row.inputs}
+
+
+def test_without_a_model_it_is_done_in_a_moment_and_a_bound_margin_picks_the_cheaper(tmp_path: Path) -> None:
+    study = api.compare(
+        few_rows(), methods=PLAIN, budget="40trials", out=tmp_path / "run", input="text", target="target"
+    )
+    assert len(study.task.test) == 0
+    assert len(study.task.folds) == 5
+    assert study.recommendation.load().predict(["the red sun is big"])[0].output == "w"
+    with pytest.raises(DataError, match="nothing to evaluate on"):
+        api.evaluate(study.recommendation.load(), study.task.test)
+    wide = api.recommend(study.folder, margin=100)
+    cheapest = min(study.leaderboard, key=lambda line: line["cost_work"])["candidate"]
+    assert wide.pick in PLAIN
+    assert wide.pick == cheapest or len({line["cost_work"] for line in study.leaderboard}) == 1
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from tests.study.test_folds import few
+from tunewise import api
+folder = Path({folder!r})
+if folder.exists():
+    api.resume(folder)
+else:
+    api.compare(few(), model={model!r}, budget="40trials", out=folder)
+"""
+
+
+def test_killed_in_its_folds_and_resumed_it_ends_the_same(
+    finished: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = textwrap.dedent(
+        KILLED.format(root=str(Path(__file__).parents[2]), folder=str(folder), model=str(tiny_folder))
+    )
+    for event, count in (("screened", 1), ("folded", 2), ("folded", 15), ("refitted", 4), ("tested", 6)):
+        process = subprocess.Popen([sys.executable, "-c", script], env=dict(os.environ))
+        try:
+            until = time.monotonic() + 120
+            while time.monotonic() < until and process.poll() is None:
+                if (folder / "trials.jsonl").exists() and len(of_kind(folder, event)) >= count:
+                    break
+                time.sleep(0.002)
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    done = {(e["trial"], e["fold"]) for e in of_kind(folder, "folded")}
+    api.resume(folder)
+    again = [(e["trial"], e["fold"]) for e in of_kind(folder, "folded")]
+    assert len(again) == len(set(again)), "no fold that is on record is done twice"
+    assert done <= set(again)
+    for told in of_kind(finished, "tested"):
+        name = f"{told['trial']}-test.jsonl"
+        both = [
+            [(line["row"], line["prediction"]) for line in lines_of(run / "predictions" / name)]
+            for run in (folder, finished)
+        ]
+        assert both[0] == both[1]
+    verdicts = [json.loads((run / "recommendation.json").read_text()) for run in (folder, finished)]
+    assert [(one["pick"], one["score"]) for one in verdicts] == [(verdicts[1]["pick"], verdicts[1]["score"])] * 2
+
+
+def test_resuming_a_finished_run_does_nothing_again(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = (run / "trials.jsonl").read_text()
+    study = api.resume(run)
+    assert (run / "trials.jsonl").read_text() == before
+    assert study.task.folds == folded(few()).folds
+
+
+def test_a_finalist_that_fails_in_a_fold_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunewise.methods.tfidf_logistic import LinearPredictor
+
+    predict = LinearPredictor.predict
+    calls: list[int] = []
+
+    def failing(self: LinearPredictor, inputs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:  # three to screen, then the second and third fold
+            raise RuntimeError("no more answers")
+        return predict(self, inputs)
+
+    monkeypatch.setattr(LinearPredictor, "predict", failing)
+    study = api.compare(few(), methods=PLAIN, budget="40trials", out=tmp_path / "run")
+    board = {line["candidate"]: line["status"] for line in study.leaderboard}
+    assert board == {"majority": "finished", "nearest-example": "finished", "tfidf-logistic": "failed"}
+    assert any("failed: in fold 3: " in text for text in study.recommendation.warnings)
+    assert "failed" in json.dumps([e for e in events_of(study.folder) if e["trial"] == "tfidf-logistic-1"])
+
+
+def test_a_small_budget_takes_fewer_finalists_through_the_folds(tiny_folder: Path, tmp_path: Path) -> None:
+    methods = ["majority", "zero-shot", "lora", "soft-prompt"]
+    rich = api.plan(few(), model=str(tiny_folder), methods=methods, budget="1e14flop")
+    assert rich.test_seconds > 0
+    least = None
+    for budget in ("1.5e10flop", "1e10flop", "7e9flop", "5e9flop"):
+        study = api.compare(few(), model=str(tiny_folder), methods=methods, budget=budget, out=tmp_path / budget)
+        least = of_kind(study.folder, "screened")[0]["finalists"]
+        assert least[0] == "majority"
+        assert len(least) >= 2, "one finalist goes through the folds whatever is left"
+        used = sum(e["work"] for e in events_of(study.folder) if e["event"] in ("finished", "folded", "refitted"))
+        assert used <= 1.25 * float(budget.removesuffix("flop"))
+        if len(least) < len(methods):
+            break
+    assert least is not None
+    assert len(least) < len(methods)
+
+
+def test_curves_are_refused_before_anything_is_spent(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingError, match=f"found 60 rows, which are compared in folds. Add rows, up to {FEWEST_ROWS}"
+    ):
+        api.compare(few(), methods=PLAIN, budget="40trials", out=tmp_path / "run", curve=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "then", "now", "expected"), [(24, 48, 60, 32), (24, 48, 47, 24), (6, 48, 48, 6), (1, 48, 8, 1)]
+)
+def test_as_many_passes_over_other_rows(step: int, then: int, now: int, expected: int) -> None:
+    trained = Made("lora-1", None, {"epochs": 6, "batch_size": 8}, step, then, None)
+    assert trained.step_on(now) == expected
+    assert Made("zero-shot-1", None, {}, step, then, None).step_on(now) == step

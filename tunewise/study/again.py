@@ -1,0 +1,91 @@
+"""A finalist made again from other rows, as the study made it: for learning curves, and in the other folds.
+
+>>> made_by(read_events(folder / "trials.jsonl"))["lora-2"].parameters
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunewise.adapted import Predictor
+from tunewise.methods import get
+from tunewise.study.journal import Event
+from tunewise.study.trials import MeteredTrial
+from tunewise.task import Dataset
+
+BATCH_SIZE = 16
+"""Of a tuned method that says nothing of it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A trial that finished, as the study made it."""
+
+    trial: str
+    method: Any
+    parameters: Mapping[str, Any]
+    step: int
+    """Of its best candidate, by the study's validation rows."""
+    rows: int
+    """That it was trained on."""
+    start: Made | None
+    """What it starts from, where that is not the base model."""
+    cut_short: bool = False
+    """Whether it was ended by the budget."""
+
+    @property
+    def shots(self) -> int:
+        """Demonstrations in its prompt."""
+        return int((self.start or self).parameters.get("shots", 0))
+
+    def step_on(self, rows: int) -> int:
+        """The step of its best candidate after as many passes over another number of rows."""
+        if "epochs" not in self.parameters:
+            return self.step
+        size = self.parameters.get("batch_size", BATCH_SIZE)
+        return max(1, round(self.step * steps_of(rows, size) / steps_of(self.rows, size)))
+
+
+def steps_of(rows: int, batch_size: int) -> int:
+    """Steps of one pass."""
+    return -(-rows // batch_size)
+
+
+def made_by(events: Iterable[Event]) -> dict[str, Made]:
+    """Every trial that finished, by its name; repeats with other seeds too."""
+    found: dict[str, Made] = {}
+    started: dict[str, Event] = {}
+    for event in events:
+        if event["event"] == "started":
+            started[event["trial"]] = event
+        if event["event"] == "finished":
+            begun = started[event["trial"]]
+            found[event["trial"]] = Made(
+                trial=event["trial"],
+                method=get(begun["method"]),
+                parameters=begun["parameters"],
+                step=event["step"],
+                rows=begun["n_train"],
+                start=found.get(begun.get("start_from") or ""),
+                cut_short=event.get("cut_short", False),
+            )
+    return found
+
+
+def make_again(made: Made, base: Predictor, rows: Dataset, validation: Dataset, trial: MeteredTrial) -> Predictor:
+    """Fit it on `rows`, what it starts from first.
+
+    Args:
+        made: settings and steps.
+        base: the base model with the task's plain prompt.
+        rows: to train on.
+        validation: rows whose inputs must fit the model; where `trial` has none to score candidates on, the step
+            that the study found best is taken.
+        trial: meters the work.
+    """
+    start = base if made.start is None else make_again(made.start, base, rows, validation, trial)
+    if not len(trial.validation):
+        trial.stop_at = made.step_on(len(rows))
+    return made.method(**made.parameters).fit(start, rows, validation, trial)  # type: ignore[no-any-return]

@@ -1,0 +1,233 @@
+"""Finalists of a task in folds: fitted without each of the other folds in turn, they answer the rows of that fold.
+
+Candidates were screened on the first fold; its rows chose, so they are no part of the test. What the finalists
+answer to the others stands in the place of answers to a test split. What ships is fitted once more, on all rows.
+
+>>> Folds(folder, ground.task, ground.base, seed, journal, forecaster).go(rows, left=1e12)
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tunewise import metrics
+from tunewise.adapted import AdaptedModel, Predictor, forget_scores
+from tunewise.candidates import add_origin
+from tunewise.errors import reason_of
+from tunewise.figures import counted
+from tunewise.methods import get
+from tunewise.reading.folds import SCREENING, rows_without
+from tunewise.run_files import read_lines
+from tunewise.study.again import Made, made_by, make_again
+from tunewise.study.evaluation import evaluate, preference, write_predictions
+from tunewise.study.files import Row, origin
+from tunewise.study.forecast import Forecaster
+from tunewise.study.journal import Event, Journal, read_events
+from tunewise.study.stored import JOURNAL
+from tunewise.study.trials import MeteredTrial, standing_of
+from tunewise.task import Dataset, Task
+from tunewise.whole import put_folder, write_text
+
+FINALISTS = 4
+"""That go through the other folds, at most; baselines beside them."""
+
+
+def fits_of(task: Task) -> int:
+    """Fits that a finalist takes after it was screened: one for each other fold, and one on all rows."""
+    return len(task.folds)
+
+
+def forecast_of(task: Task, base: AdaptedModel, methods: Sequence[Any], forecaster: Forecaster) -> float:
+    """Work of the dearest finalists that there may be, in the other folds."""
+    n_train = len(task.train)
+    spaces = {method.name: method.search_space(task.spec, base.base, n_train) for method in methods}
+    settings = {method: {name: values[0] for name, values in space.items()} for method, space in spaces.items()}
+    works = []
+    for method in methods:
+        if method.work is not None:
+            start = settings.get(method.starts_from) if method.starts_from else None
+            fit = forecaster.fit(method, settings[method.name], start)
+            answers = forecaster.evaluation(n_train, tuned=method.work.startswith("train"))
+            works.append(fits_of(task) * fit + answers)
+    return math.fsum(sorted(works)[-FINALISTS:])
+
+
+@dataclass
+class Folds:
+    """The finalists on their way through the folds."""
+
+    folder: Path
+    """Of the run."""
+    task: Task
+    base: AdaptedModel
+    seed: int
+    journal: Journal
+    forecaster: Forecaster
+    is_late: Callable[[float], bool] = lambda work: False
+    """Whether the clock leaves no room for so much work; the first finalist is not asked."""
+    _events: list[Event] = field(default_factory=list)
+
+    def go(self, rows: Sequence[Row], left: float) -> None:
+        """Take as many of the finished trials in `rows` through the folds as `left` work holds, one at least.
+
+        Called again, it goes on where it ended.
+        """
+        self._events = read_events(self.folder / JOURNAL)
+        by_method = {row.method: row for row in rows}
+        finalists = self._screened(rows, left)
+        for method in by_method.keys() - set(finalists):
+            self._prune(by_method[method], "the first fold preferred others")
+        taken = 0
+        for row in (by_method[method] for method in finalists if method in by_method):
+            counts = get(row.method).family != "baseline"
+            if counts and taken and not self._begun(row) and self.is_late(self._price(row)):
+                self._prune(row, "the time of the budget was used up before it could go through the other folds")
+                continue
+            taken += counts
+            self._through(row)
+
+    def _screened(self, rows: Sequence[Row], left: float) -> list[str]:
+        """Methods whose trials go on, the baselines first, then the best of the others that `left` holds."""
+        for event in self._events:
+            if event["event"] == "screened":
+                return list(event["finalists"])
+        best = sorted(rows, key=lambda row: preference(row.validation_score, row.log_loss), reverse=True)
+        chosen = [row.method for row in rows if get(row.method).family == "baseline"]
+        others = [row for row in best if row.method not in chosen][:FINALISTS]
+        spent = 0.0
+        for place, row in enumerate(others):
+            spent += self._price(row)
+            if place and spent > left:
+                text = (
+                    f"The budget takes {counted(place, 'method')} through the other folds, not {len(others)}: "
+                    f"{', '.join(one.method for one in others[place:])} would not have fitted."
+                )
+                self.journal.write("message", None, text=text)
+                others = others[:place]
+                break
+        chosen += [row.method for row in others]
+        self.journal.write("screened", None, finalists=chosen)
+        return chosen
+
+    @cached_property
+    def _made(self) -> dict[str, Made]:
+        return made_by(self._events)
+
+    def _price(self, row: Row) -> float:
+        """Work of the fits to come, from what the trial took with what it starts from; 0 without a model."""
+        works = {event["trial"]: event["work"] for event in self._events if event["event"] == "finished"}
+        made: Made | None = self._made[row.trial]
+        once = 0.0
+        while made is not None and made.method.work is not None:
+            once += works[made.trial]
+            made = made.start
+        return fits_of(self.task) * once
+
+    def _begun(self, row: Row) -> bool:
+        return any(event["trial"] == row.trial and event["event"] == "folded" for event in self._events)
+
+    def _prune(self, row: Row, reason: str) -> None:
+        if not any(event["trial"] == row.trial and event["event"] == "pruned" for event in self._events):
+            stood = {"value": row.validation_score, "log_loss": row.log_loss}
+            took = {"work": row.work, "seconds": row.seconds}
+            self.journal.write("pruned", row.trial, reason=reason, **stood, **took)
+        shutil.rmtree(self.folder / "candidates" / row.method, ignore_errors=True)
+
+    def _through(self, row: Row) -> None:
+        """All folds but the first, then all rows; what goes wrong is recorded, and ends this finalist only."""
+        tested = any(event["trial"] == row.trial and event["event"] == "tested" for event in self._events)
+        if tested and self._answers(row).exists():
+            return
+        made, where = self._made[row.trial], ""
+        try:
+            for fold in range(len(self.task.folds)):
+                if fold != SCREENING:
+                    where = f"in fold {fold + 1}"
+                    self._answer(made, fold)
+            where = "on all rows"
+            self._ship(made)
+        except Exception as error:  # as in a trial: recorded with its reason, and the others go on
+            self.journal.write(
+                "failed", row.trial, reason=f"{where}: {reason_of(error)}", error=type(error).__name__
+            )
+            return
+        self._join(row)
+
+    def _answer(self, made: Made, fold: int) -> None:
+        """Fit it without one fold, and keep what it answers to that fold."""
+        path = self._place(made.trial, fold) / "answers.jsonl"
+        known = (event["trial"] == made.trial and event.get("fold") == fold + 1 for event in self._events)
+        if any(known) and path.exists():
+            return
+        self._say(f"{made.trial}: fold {fold + 1} of {len(self.task.folds)}")
+        predictor, standing = self._fit(made, rows_without(self.task, fold), self._place(made.trial, fold))
+        forget_scores()
+        evaluation = evaluate(predictor, self.task.folds[fold])
+        write_predictions(path, evaluation)
+        self.journal.write("folded", made.trial, fold=fold + 1, score=round(evaluation.score, 6), **standing)
+
+    def _ship(self, made: Made) -> None:
+        """Fit it on all rows, and put it where the candidate of its method stands."""
+        if any(event["trial"] == made.trial and event["event"] == "refitted" for event in self._events):
+            return
+        self._say(f"{made.trial}: all rows, to be used")
+        rows = rows_without(self.task, None)
+        predictor, standing = self._fit(made, rows, self._place(made.trial, None))
+        pending = self._place(made.trial, None) / "candidate"
+        shutil.rmtree(pending, ignore_errors=True)
+        pending.mkdir(parents=True)
+        predictor.save(pending)
+        add_origin(pending, origin(made.method, made.parameters, made.trial, self.seed, len(rows)))
+        put_folder(pending, self.folder / "candidates" / made.method.name)
+        self.journal.write("refitted", made.trial, n_train=len(rows), **standing)
+
+    def _fit(self, made: Made, rows: Dataset, folder: Path) -> tuple[Predictor, dict[str, Any]]:
+        """It made from `rows`, and what that took; an interrupted fit goes on from the state it kept."""
+        forget_scores()
+        kept, begun = standing_of(folder), time.perf_counter()
+        trial = MeteredTrial(self.seed, folder, Dataset(()), weigh=self.forecaster.weigh, keeps=True)
+
+        def standing() -> dict[str, Any]:
+            seconds = time.perf_counter() - begun + kept.get("seconds", 0.0)
+            return {"work": trial.work + kept.get("work", 0.0), "seconds": round(seconds, 3)}
+
+        trial.standing = lambda best: standing()
+        trial.on_progress = lambda step, steps, loss: self._show(made, step, steps)
+        trial.watch(self.base)
+        if not kept:
+            trial.spend("overhead", self.forecaster.overhead(made.method.work))
+        fitted = make_again(made, self.base, rows, self.task.folds[SCREENING], trial)
+        return fitted, standing()
+
+    def _join(self, row: Row) -> None:
+        """All its answers as one file, fold after fold, and their score."""
+        paths = [self._place(row.trial, fold) / "answers.jsonl" for fold in self._others()]
+        write_text(self._answers(row), "".join(path.read_text(encoding="utf-8") for path in paths))
+        lines = [line.values for line in read_lines(self._answers(row))]
+        metric = metrics.get(self.task.spec.metric)
+        score = metric.score([line["prediction"] for line in lines], [line["target"] for line in lines])
+        seconds = math.fsum(line["milliseconds"] for line in lines) / 1000
+        self.journal.write("tested", row.trial, score=round(float(score), 6), seconds=round(seconds, 3))
+
+    def _others(self) -> list[int]:
+        return [fold for fold in range(len(self.task.folds)) if fold != SCREENING]
+
+    def _answers(self, row: Row) -> Path:
+        return self.folder / "predictions" / f"{row.trial}-test.jsonl"
+
+    def _place(self, trial: str, fold: int | None) -> Path:
+        """Where a fit keeps its state, and its answers until they are joined."""
+        return self.folder / "trials" / trial / ("all-rows" if fold is None else f"fold-{fold + 1}")
+
+    def _say(self, text: str) -> None:
+        self.journal.tell({"event": "phase", "trial": None, "text": text})
+
+    def _show(self, made: Made, step: int, steps: int) -> None:
+        self.journal.tell({"event": "progress", "trial": made.trial, "step": step, "steps": steps, "value": None})
