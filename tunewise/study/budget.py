@@ -61,7 +61,9 @@ class Terms:
         }
 
 
-def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any], folds: float = 0.0) -> Terms:
+def settle(
+    budget: Budget, forecaster: Forecaster, methods: Sequence[Any], folds: float = 0.0, fits: int = 0
+) -> Terms:
     """Convert `budget`, and check that it holds the baselines and their test.
 
     Args:
@@ -69,6 +71,7 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any], folds
         forecaster: of the task.
         methods: to compare.
         folds: work that the finalists take in the other folds, as forecast; they get half of the budget at most.
+        fits: that each of them takes there.
 
     Raises:
         BudgetError: it does not; the message says what it would take.
@@ -102,9 +105,12 @@ def settle(budget: Budget, forecaster: Forecaster, methods: Sequence[Any], folds
     room = MOST_TEST_SHARE * (limit - least)
     tested = {name: tests[name] for name in _fitting([method.name for method in models], tests, room)}
     dropped = tuple(method.name for method in models if method.name not in tested)
-    folds = min(folds, room)
+    wanted, folds = folds, min(folds, room)
     left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - folds - saving
-    return Terms(budget, limit, Allowance(max(least - saving, left), None, tested), dropped, folds)
+    # One finalist at least must fit there, whichever it will be.
+    longest = folds / fits if fits else math.inf
+    allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=folds >= wanted)
+    return Terms(budget, limit, allowance, dropped, folds)
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:

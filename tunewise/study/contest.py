@@ -26,7 +26,7 @@ from tunewise.run_files import NOT_AGAIN
 from tunewise.study import files
 from tunewise.study.budget import SAVING_SECONDS, Terms, settle
 from tunewise.study.evaluation import evaluate, write_predictions
-from tunewise.study.folds import Folds, forecast_of
+from tunewise.study.folds import Folds, fits_of, forecast_of
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events
 from tunewise.study.policy import MORE_SEEDS, Race
@@ -301,7 +301,7 @@ def prepare(
     else:
         base, forecaster, more = _without_model(task, request)
     folds = forecast_of(task, base, methods, forecaster) if task.folds else 0.0
-    terms = settle(request.budget, forecaster, methods, folds)
+    terms = settle(request.budget, forecaster, methods, folds, fits_of(task))
     kept = tuple(method for method in methods if method.name not in terms.dropped)
     dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
     return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))

@@ -21,7 +21,6 @@ from tunewise import metrics
 from tunewise.adapted import AdaptedModel, Predictor, forget_scores
 from tunewise.candidates import add_origin
 from tunewise.errors import reason_of
-from tunewise.figures import counted
 from tunewise.methods import get
 from tunewise.reading.folds import SCREENING, rows_without
 from tunewise.run_files import read_lines
@@ -100,19 +99,24 @@ class Folds:
                 return list(event["finalists"])
         best = sorted(rows, key=lambda row: preference(row.validation_score, row.log_loss), reverse=True)
         chosen = [row.method for row in rows if get(row.method).family == "baseline"]
-        others = [row for row in best if row.method not in chosen][:FINALISTS]
-        spent = 0.0
-        for place, row in enumerate(others):
-            spent += self._price(row)
-            if place and spent > left:
-                text = (
-                    f"The budget takes {counted(place, 'method')} through the other folds, not {len(others)}: "
-                    f"{', '.join(one.method for one in others[place:])} would not have fitted."
-                )
-                self.journal.write("message", None, text=text)
-                others = others[:place]
-                break
-        chosen += [row.method for row in others]
+        others = [row for row in best if row.method not in chosen]
+        taken: list[str] = []
+        left_out: list[str] = []
+        for row in others:
+            price = self._price(row)
+            if len(taken) < FINALISTS and price <= left:
+                taken.append(row.method)
+                left -= price
+            elif len(taken) < FINALISTS:
+                left_out.append(row.method)
+        if not chosen and not taken and left_out:
+            taken.append(left_out.pop(0))
+        if left_out:
+            text = (
+                f"The budget does not hold {', '.join(left_out)} in the other folds, {FINALISTS} methods at most."
+            )
+            self.journal.write("message", None, text=text)
+        chosen += taken
         self.journal.write("screened", None, finalists=chosen)
         return chosen
 
@@ -227,7 +231,8 @@ class Folds:
         return self.folder / "trials" / trial / ("all-rows" if fold is None else f"fold-{fold + 1}")
 
     def _say(self, text: str) -> None:
-        self.journal.tell({"event": "phase", "trial": None, "text": text})
+        self.journal.tell({"event": "phase", "trial": None, "text": text, "used_seconds": self.journal.elapsed})
 
     def _show(self, made: Made, step: int, steps: int) -> None:
-        self.journal.tell({"event": "progress", "trial": made.trial, "step": step, "steps": steps, "value": None})
+        told = {"step": step, "steps": steps, "value": None, "used_seconds": self.journal.elapsed}
+        self.journal.tell({"event": "progress", "trial": made.trial, **told})

@@ -82,6 +82,10 @@ class Allowance:
     trials: int | None
     tests: Mapping[str, float] = field(default_factory=dict)
     """Work put aside for the test of each method; free again when a method is left out."""
+    longest: float = math.inf
+    """Work that one trial may take: more could not be done again in the other folds."""
+    spends_rest: bool = True
+    """Whether work left over goes to further rates; not where the other folds could do with more."""
 
 
 def method_of(trial: str) -> str:
@@ -153,7 +157,8 @@ class Race:
             climbed.append(ladder)
             self._waiting.remove(ladder.method)
         self._repeat(climbed)
-        self._spend_the_rest(climbed)
+        if self.allowance.spends_rest:
+            self._spend_the_rest(climbed)
 
     def _give_up(self, methods: Sequence[Any]) -> None:
         for method in methods:
@@ -204,7 +209,9 @@ class Race:
         kept = {ladder.method.name for ladder in ladders}
         freed = sum(self._test(method) for method in self._waiting if method.name not in kept)
         left = self._left() + freed - kept_back
-        return trials <= self._trials_left() and sum(map(self._price, ladders)) <= left
+        longest = max((self._price(replace(one, rates=one.rates[:1])) for one in ladders), default=0.0)
+        within = longest <= self.allowance.longest
+        return within and trials <= self._trials_left() and sum(map(self._price, ladders)) <= left
 
     def _price(self, ladder: Ladder) -> float:
         shots = self._demonstrations(ladder.method)
@@ -312,7 +319,7 @@ class Race:
         limit = None
         if self.allowance.work is not None:
             room = min(2 * proposal.forecast_work, max(0.0, self._left()))
-            limit = (before.work if before else 0.0) + room
+            limit = min((before.work if before else 0.0) + room, self.allowance.longest)
         outcome = self.runner.run(replace(proposal, work_limit=limit))
         self.spent += outcome.work - (before.work if before else 0.0)
         self.outcomes[proposal.trial] = outcome
