@@ -56,6 +56,7 @@ def compare(
     truncate: bool = False,
     curve: bool = False,
     curve_budget: str = "20m",
+    jobs: int = 1,
     settings: Mapping[str, Any] | None = None,
     command: Sequence[str] | None = None,
     progress: bool | None = None,
@@ -75,6 +76,7 @@ def compare(
         truncate: cut inputs that are longer than the model's context, instead of refusing them.
         curve: measure learning curves of the finalists afterwards, as `tunewise.curve` does.
         curve_budget: what they may take beside `budget`.
+        jobs: trials at a time, each in a process of its own with its share of the cores; as memory allows.
         settings: resolved settings with where each came from, for `run.json`.
         command: the command line, for `run.json`.
         progress: show on standard error what is going on. By default it is shown on a terminal and in a notebook,
@@ -90,7 +92,7 @@ def compare(
     from tunewise.study.contest import Contest, check_out, prepare
     from tunewise.study.learning import check_curves
 
-    request = request_of(model, methods, budget, margin, seed, truncate, curve_budget if curve else None)
+    request = request_of(model, methods, budget, margin, seed, truncate, curve_budget if curve else None, jobs)
     if out is not None:
         check_out(Path(out))
     with watched(on_event, progress) as tell:

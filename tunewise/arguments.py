@@ -48,6 +48,7 @@ def request_of(
     seed: int,
     truncate: bool,
     curve: str | None = None,
+    jobs: int = 1,
 ) -> Request:
     """The request that these arguments make, before the data are known; raises SettingError for a wrong one."""
     from tunewise.methods import get
@@ -58,6 +59,8 @@ def request_of(
         raise SettingError(f"found {len(models)} models; one base model is compared at a time. Give one --model.")
     for name in names_of(methods) or ():
         get(name)  # unknown names are refused before any data are read
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise SettingError(f"jobs: found {jobs!r}; expected a whole number, 1 or greater.")
     if not 0 <= margin <= 100:
         raise SettingError(f"margin: found {margin:g}; expected points of score between 0 and 100.")
     return Request(
@@ -68,6 +71,7 @@ def request_of(
         int(seed),
         truncate,
         curve=Budget.parse(curve) if curve else None,
+        jobs=jobs,
     )
 
 
@@ -119,6 +123,7 @@ def as_settings(request: Request, folder: Path) -> dict[str, Any]:
         "seed": request.seed,
         "truncate": request.truncate,
         "curve": request.curve is not None,
+        "jobs": request.jobs,
         **({"curve_budget": request.curve.text} if request.curve else {}),
         "out": str(folder),
     }

@@ -178,6 +178,12 @@ class Settings(ReadingSettings):
         "BUDGET",
         "a time (90s, 10m, 1h30m), a number of trials (40trials) or counted work (3e14flop), greater than 0",
     )
+    jobs: int = _setting(
+        1,
+        "Trials at a time, each in a process of its own with its share of the cores.",
+        "N",
+        "a whole number, 1 or greater",
+    )
     out: Path | None = _setting(
         None,
         "New folder for the results; by default runs/ and the name of the data.",
@@ -213,17 +219,17 @@ class Settings(ReadingSettings):
             raise ValueError("not a share or count")
         return value
 
-    @field_validator("train_rows", "seed", "margin", mode="before")
+    @field_validator("train_rows", "seed", "margin", "jobs", mode="before")
     @classmethod
     def _no_truth_value(cls, value: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError("true and false are no numbers")
         return value
 
-    @field_validator("train_rows", "seed", "margin")
+    @field_validator("train_rows", "seed", "margin", "jobs")
     @classmethod
     def _in_range(cls, value: float | None, info: Any) -> float | None:
-        low = 1 if info.field_name == "train_rows" else 0
+        low = 1 if info.field_name in ("train_rows", "jobs") else 0
         high = 100 if info.field_name == "margin" else math.inf
         if value is not None and not low <= value <= high:
             raise ValueError("out of range")

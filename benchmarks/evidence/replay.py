@@ -160,6 +160,10 @@ class Replayed:
     cut: int = 0
     """Trials that ended before the grid's did: their answers on unseen rows are those of the whole trial."""
 
+    def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
+        """What became of each."""
+        return [self.run(proposal) for proposal in proposals]
+
     def run(self, proposal: Proposal) -> Outcome:
         """What became of the trial, up to where it is asked for."""
         line = self._line(proposal)

@@ -55,6 +55,7 @@ class TestCompare:
             "seed": 3,
             "curve": False,
             "curve_budget": "20m",
+            "jobs": 1,
             "out": Path("here"),
         }
         assert record["train_rows"] == {"value": 64, "from": "flag"}
@@ -74,6 +75,7 @@ class TestCompare:
             "truncate": False,
             "curve": False,
             "curve_budget": "20m",
+            "jobs": 1,
             "out": Path("runs/tickets"),
         }
 

@@ -302,17 +302,17 @@ def _go(folder: Path, model: Path) -> None:
 def test_a_trial_stopped_between_its_rung_and_the_journal_is_paused_there(
     uninterrupted: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunewise.study import runner
+    from tunewise.study.attempts import Attempts
 
-    folder, pause = tmp_path / "run", runner.Worker._pause
+    folder, pause = tmp_path / "run", Attempts._paused
 
     def stopped(*given: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner.Worker, "_pause", stopped)
+    monkeypatch.setattr(Attempts, "_paused", stopped)
     with pytest.raises(KeyboardInterrupt):
         _go(folder, tiny_folder)
-    monkeypatch.setattr(runner.Worker, "_pause", pause)
+    monkeypatch.setattr(Attempts, "_paused", pause)
     api.resume(folder)
     assert outcomes(folder) == outcomes(uninterrupted)
 

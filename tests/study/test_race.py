@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +38,9 @@ class Pretending:
     said: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
     work: dict[str, float] = field(default_factory=dict)
+
+    def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
+        return [self.run(proposal) for proposal in proposals]
 
     def run(self, proposal: Proposal) -> Outcome:
         self.asked.append(proposal)

@@ -72,7 +72,7 @@ def _root(
 
 @app.command()
 @guarded
-@takes_settings("budget", "seed", "curve", "curve_budget")
+@takes_settings("budget", "seed", "curve", "curve_budget", "jobs")
 def demo(flags: dict[str, Any], as_json: Json = False) -> None:
     """Compare every method on real questions (TREC) with 256 training rows, in 10 minutes."""
     _compare(DEMO_DATA, resolve(DEMO | flags, file=None), free(RUNS / "demo"), as_json)
@@ -89,7 +89,7 @@ def compare(data: Data, flags: dict[str, Any], as_json: Json = False) -> None:
 
 @app.command(cls=Comparing)
 @guarded
-@takes_settings(*(name for name in Settings.model_fields if not name.startswith("curve")))
+@takes_settings(*(name for name in Settings.model_fields if not name.startswith(("curve", "jobs"))))
 def plan(
     data: Data,
     flags: dict[str, Any],
@@ -332,6 +332,7 @@ def _compare(data: str, resolved: Resolved, out: Path, as_json: bool) -> None:
             **_arguments(resolved),
             curve=resolved.settings.curve,
             curve_budget=resolved.settings.curve_budget,
+            jobs=resolved.settings.jobs,
             out=out,
             settings=resolved.record() | {"out": {"value": str(out), "from": resolved.origins["out"]}},
             command=["tunewise", *sys.argv[1:]],

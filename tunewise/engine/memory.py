@@ -27,6 +27,8 @@ PASS_TOKENS = 4096
 """Tokens that go through the network at once in training, at most: more are not faster."""
 BATCH_TOKENS = 2048
 """The same in scoring."""
+VARIABLE = "TUNEWISE_MEMORY"
+"""Names the limit, as in `4GB`."""
 SHARE = 0.8
 """Of the machine's memory, without a limit of the user's."""
 LIBRARIES = 500e6
@@ -170,9 +172,9 @@ def limit() -> float:
     Raises:
         SettingError: `TUNEWISE_MEMORY` is not a size.
     """
-    wish = os.environ.get("TUNEWISE_MEMORY")
+    wish = os.environ.get(VARIABLE)
     if wish is not None:
-        return bytes_of(wish, "TUNEWISE_MEMORY")
+        return bytes_of(wish, VARIABLE)
     return SHARE * _machine_bytes()
 
 

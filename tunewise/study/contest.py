@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,14 +25,16 @@ from tunewise.prompt import Prompt
 from tunewise.rule import Finalist, nominate
 from tunewise.run_files import NOT_AGAIN
 from tunewise.study import files
+from tunewise.study.attempts import Attempts, waiting
 from tunewise.study.budget import SAVING_SECONDS, Terms, settle
 from tunewise.study.evaluation import evaluate, write_predictions
+from tunewise.study.executors import executor_of, most_jobs
 from tunewise.study.folds import Folds, fits_of, forecast_of
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events
 from tunewise.study.policy import MORE_SEEDS, Race
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
-from tunewise.study.runner import Worker, waiting
+from tunewise.study.runner import Worker
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
 from tunewise.task import Choices, Task, TaskSpec, Text
 
@@ -91,6 +94,7 @@ class Contest:
             "seed": request.seed,
             "margin": request.margin,
             "curve": request.curve.text if request.curve else None,
+            "jobs": request.jobs,
         }
         write_json(folder / RUN, run)
         contest = cls(folder, request, ground, journal, [])
@@ -129,21 +133,11 @@ class Contest:
             WorkError: not one trial finished.
         """
         ground = self.ground
-        worker = Worker(
-            folder=self.folder,
-            task=ground.task,
-            base=ground.base,
-            seed=self.request.seed,
-            journal=self.journal,
-            forecaster=ground.forecaster,
-            past=self.past,
-            budget_seconds=ground.terms.seconds,
-            kept_seconds=_kept_seconds(ground),
-            model_name=self.request.model,
-        )
+        worker = self._worker()
         self._phase("searching")
         contestants = race(ground, worker)
-        contestants.go()
+        with closing(worker.executor):
+            contestants.go()
         events = read_events(self.folder / JOURNAL)
         rows = [row for row in files.best_rows(events) if row.status == "finished"]
         if not rows:
@@ -164,6 +158,25 @@ class Contest:
             raise WorkError(f"not one finalist could be tested; {self.folder / JOURNAL} tells why.")
         self._phase("writing the report")
         files.write_leaderboard(self.folder, read_events(self.folder / JOURNAL))
+
+    def _worker(self) -> Worker:
+        """What runs the trials."""
+        ground = self.ground
+        worker = Worker(
+            folder=self.folder,
+            journal=self.journal,
+            forecaster=ground.forecaster,
+            attempts=attempts_of(self.folder, self.request, ground),
+            past=self.past,
+            memory_mb=_memory_mb(ground) if self.request.jobs > 1 else {},
+            budget_seconds=ground.terms.seconds,
+            kept_seconds=_kept_seconds(ground),
+        )
+        jobs, most = self.request.jobs, most_jobs()
+        if jobs > most:
+            worker.say(f"--jobs {jobs}: {counted(most, 'trial')} at a time, as this machine has no more cores.")
+        worker.executor = executor_of(self.folder, worker.attempts, min(jobs, most))
+        return worker
 
     def _fold(self, rows: Sequence[files.Row], spent: float) -> None:
         """The finalists in the other folds, which take the place of a test."""
@@ -237,6 +250,29 @@ def _kept_seconds(ground: Ground) -> dict[str, float]:
         return {}
     tests = {name: ground.forecaster.seconds(work) for name, work in ground.terms.tests.items()}
     return {**tests, "": SAVING_SECONDS + ground.forecaster.seconds(ground.terms.folds)}
+
+
+def attempts_of(folder: Path, request: Request, ground: Ground) -> Attempts:
+    """What runs trials of a study in this process."""
+    return Attempts(
+        folder=folder,
+        task=ground.task,
+        base=ground.base,
+        seed=request.seed,
+        forecaster=ground.forecaster,
+        model_name=request.model,
+    )
+
+
+def _memory_mb(ground: Ground) -> dict[str, float]:
+    """Forecast peak of a trial of each method."""
+    if ground.base.base == NO_MODEL:
+        return {}
+    footprint = loaded(ground.base.base).footprint
+    return {
+        method.name: ground.forecaster.memory_mb(method.work, 16, footprint.parameters, footprint.itemsize)
+        for method in ground.methods
+    }
 
 
 def race(ground: Ground, runner: Any) -> Race:

@@ -181,9 +181,13 @@ def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
     return list(rows.values())
 
 
-def _preference(row: Row, finished: Container[str]) -> tuple[bool, float, float]:
-    """A trial that finished and failed in the test is still the one that its method stands and falls with."""
-    return (row.trial in finished, *preference(row.validation_score, row.log_loss))
+def _preference(row: Row, finished: Container[str]) -> tuple[bool, float, float, int]:
+    """Of equals the first, whichever ended first where several ran at a time.
+
+    A trial that finished and failed in the test is still the one that its method stands and falls with.
+    """
+    first = -int(row.trial.rpartition("-")[2])
+    return (row.trial in finished, *preference(row.validation_score, row.log_loss), first)
 
 
 def write_leaderboard(folder: Path, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

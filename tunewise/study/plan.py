@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,8 +79,11 @@ class Forecasting:
     """Methods that are left out."""
     _work: dict[str, float] = field(default_factory=dict)
 
-    def run(self, proposal: Proposal) -> Outcome:
-        """Note the trial, and answer as if it had cost what was forecast."""
+    def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
+        """Note the trials, and answer as if they had cost what was forecast."""
+        return [self._noted(proposal) for proposal in proposals]
+
+    def _noted(self, proposal: Proposal) -> Outcome:
         work = self._work[proposal.trial] = self._work.get(proposal.trial, 0.0) + proposal.forecast_work
         kind = proposal.method.work
         epochs = proposal.parameters.get("epochs")

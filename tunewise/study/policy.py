@@ -93,11 +93,16 @@ def method_of(trial: str) -> str:
     return trial.rpartition("-")[0]
 
 
+def number_of(trial: str) -> int:
+    """The number of a trial within its method."""
+    return int(trial.rpartition("-")[2])
+
+
 class Runner(Protocol):
     """Does, repeats or forecasts what the race asks for."""
 
-    def run(self, proposal: Proposal) -> Outcome:
-        """Run a trial, or continue one that is paused."""
+    def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
+        """Run trials that do not depend on each other, or continue paused ones; their outcomes, in that order."""
         ...
 
     def prune(self, trial: str, reason: str) -> None:
@@ -138,9 +143,7 @@ class Race:
     def go(self) -> None:
         """Run the whole policy."""
         prompts = [m for m in self.methods if m.family == "prompt engineering"]
-        for method in self.methods:
-            if method.family == "baseline":
-                self._simple(method, {}, "baseline")
+        self._do_all([self._simple(m, {}, "baseline") for m in self.methods if m.family == "baseline"])
         self._prompts(prompts)
         self._waiting = [m for m in self.methods if m.work and m.work.startswith("train")]
         climbed = []
@@ -182,19 +185,22 @@ class Race:
         limit = None if self.allowance.work is None else self.spent + PROMPT_SHARE * self._left()
         for method in methods:
             space = method.search_space(self.spec, self.model, self.forecaster.n_train)
+            wanted: list[Proposal] = []
             for number, parameters in enumerate(_grid(space)):
                 work = self.forecaster.prompt_trial(parameters.get("shots", 0))
-                if work > self._left() or self._trials_left() < 1:
+                promised = math.fsum(proposal.forecast_work for proposal in wanted)
+                if promised + work > self._left() or self._trials_left() < number + 1:
                     self.runner.say(
                         f"{method.name}: ended after {number} of its prompts, the budget holds no more."
                     )
                     break
-                if number and limit is not None and self.spent + work > limit:
+                if number and limit is not None and self.spent + promised + work > limit:
                     self.runner.say(
                         f"{method.name}: ended after {number} of its prompts, to leave work for tuning."
                     )
                     break
-                self._simple(method, parameters, "prompt", work)
+                wanted.append(self._simple(method, parameters, "prompt", work))
+            self._do_all(wanted)
 
     def _ladder(self, method: Any) -> Ladder:
         space = dict(method.search_space(self.spec, self.model, self.forecaster.n_train))
@@ -244,7 +250,8 @@ class Race:
             self._do(replace(first[0], stage="full run", forecast_work=self._price(ladder)))
             return
         share = self._price(replace(ladder, rates=rates[:1], epochs=ladder.rung))
-        paused = [(p, self._do(replace(p, until=ladder.rung, forecast_work=share))) for p in first]
+        outcomes = self._do_all([replace(p, until=ladder.rung, forecast_work=share) for p in first])
+        paused = list(zip(first, outcomes, strict=True))
         # A trial that ended before its rung is finished already; a failed one is out of the race.
         alive = sorted((pair for pair in paused if pair[1].status == "paused"), key=lambda pair: pair[1].rank)
         if not alive:
@@ -266,20 +273,27 @@ class Race:
         by_name = {ladder.method.name: ladder for ladder in ladders}
         best = [outcome for outcome in map(self.best_of, by_name) if outcome is not None]
         leading = sorted(best, key=_preference, reverse=True)[:REPEATED]
-        for more, outcome in itertools.product(self.seeds, leading):
-            before = self.made[outcome.trial]
-            one = replace(
-                by_name[before.method.name],
-                rates=(before.parameters["learning_rate"],),
-                epochs=before.parameters["epochs"],
-            )
-            test = self._test(one.method)
-            if not self._fits([one], kept_back=test):
-                return
-            self._freed -= test  # it meets the test as well
-            again = self._proposal(one.method, before.parameters, ANOTHER_SEED, before.start_from)
-            again = replace(again, repeats=outcome.trial, more_seed=more, forecast_work=self._price(one))
-            if self._do(again).status == "out_of_budget":
+        for more in self.seeds:
+            wanted: list[Proposal] = []
+            taken: list[Ladder] = []
+            for outcome in leading:
+                before = self.made[outcome.trial]
+                one = replace(
+                    by_name[before.method.name],
+                    rates=(before.parameters["learning_rate"],),
+                    epochs=before.parameters["epochs"],
+                )
+                test = self._test(one.method)
+                if not self._fits([*taken, one], kept_back=test):
+                    break
+                taken.append(one)
+                self._freed -= test  # it meets the test as well
+                again = self._proposal(one.method, before.parameters, ANOTHER_SEED, before.start_from)
+                wanted.append(
+                    replace(again, repeats=outcome.trial, more_seed=more, forecast_work=self._price(one))
+                )
+            done = self._do_all(wanted)
+            if len(done) < len(leading) or any(outcome.status == "out_of_budget" for outcome in done):
                 return
 
     def _spend_the_rest(self, ladders: Sequence[Ladder]) -> None:
@@ -292,19 +306,22 @@ class Race:
         ladder = next(ladder for ladder in ladders if ladder.method.name == name)
         own = [made.parameters for trial, made in self.made.items() if method_of(trial) == name]
         tried = {parameters.get("learning_rate") for parameters in own}
+        wanted: list[Proposal] = []
+        taken: list[Ladder] = []
         for rate in self._ladder(ladder.method).rates:
             one = replace(ladder, rates=(rate,))
             if rate in tried:
                 continue
-            if not self._fits([one]):
-                return
+            if not self._fits([*taken, one]):
+                break
+            taken.append(one)
             proposal = self._proposal(ladder.method, ladder.parameters(rate), "next rate", None)
-            if self._do(replace(proposal, forecast_work=self._price(one))).status == "out_of_budget":
-                return
+            wanted.append(replace(proposal, forecast_work=self._price(one)))
+        self._do_all(wanted)
 
-    def _simple(self, method: Any, parameters: Mapping[str, Any], stage: str, work: float = 0.0) -> None:
+    def _simple(self, method: Any, parameters: Mapping[str, Any], stage: str, work: float = 0.0) -> Proposal:
         forecast = work + self._overhead(method)
-        self._do(replace(self._proposal(method, parameters, stage, None), forecast_work=forecast))
+        return replace(self._proposal(method, parameters, stage, None), forecast_work=forecast)
 
     def _overhead(self, method: Any) -> float:
         return self.forecaster.weigh("overhead", self.forecaster.overhead(method.work))
@@ -314,17 +331,32 @@ class Race:
         return Proposal(f"{method.name}-{number}", method, dict(parameters), stage, start)
 
     def _do(self, proposal: Proposal) -> Outcome:
-        before = self.outcomes.get(proposal.trial)
-        # Twice its forecast at most: a trial that was forecast too low must not eat what others were promised.
-        limit = None
-        if self.allowance.work is not None:
-            room = min(2 * proposal.forecast_work, max(0.0, self._left()))
-            limit = min((before.work if before else 0.0) + room, self.allowance.longest)
-        outcome = self.runner.run(replace(proposal, work_limit=limit))
-        self.spent += outcome.work - (before.work if before else 0.0)
-        self.outcomes[proposal.trial] = outcome
-        self.made[proposal.trial] = proposal
-        return outcome
+        return self._do_all([proposal])[0]
+
+    def _do_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
+        """Have trials run that do not depend on each other.
+
+        What each may take is settled before any of them starts, so that it is the same however many run at a time.
+        """
+        limited, promised = [], 0.0
+        for proposal in proposals:
+            limit = None
+            if self.allowance.work is not None:
+                # Twice its forecast at most: one that was forecast too low must not eat what others were promised.
+                room = min(2 * proposal.forecast_work, max(0.0, self._left() - promised))
+                limit = min(self._work_of(proposal.trial) + room, self.allowance.longest)
+                promised += proposal.forecast_work
+            limited.append(replace(proposal, work_limit=limit))
+        outcomes = self.runner.run_all(limited)
+        for proposal, outcome in zip(proposals, outcomes, strict=True):
+            self.spent += outcome.work - self._work_of(proposal.trial)
+            self.outcomes[proposal.trial] = outcome
+            self.made[proposal.trial] = proposal
+        return outcomes
+
+    def _work_of(self, trial: str) -> float:
+        before = self.outcomes.get(trial)
+        return before.work if before else 0.0
 
     def _left(self) -> float:
         return math.inf if self.allowance.work is None else self.allowance.work + self._freed - self.spent

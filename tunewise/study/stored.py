@@ -36,6 +36,8 @@ class Request:
     """What the reader should know of how the request was understood."""
     curve: Budget | None = None
     """Of the learning curves that follow; None for none."""
+    jobs: int = 1
+    """Trials at a time."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def read_stored(folder: Path) -> Stored:
             int(run["seed"]),
             bool(run["truncate"]),
             curve=Budget.parse(run["curve"]) if run.get("curve") else None,
+            jobs=int(run.get("jobs", 1)),
         )
         profile = Profile.from_json(task["profile"]) if task["profile"] else None
         read = read_rows(

@@ -1,0 +1,78 @@
+"""A process that runs trials of a study for another one: `python -m tunewise.study.child RUN`.
+
+It reads what to run as lines of JSON on standard input, and writes events and outcomes as lines of JSON on
+standard output. When nobody speaks to it any more, because the study has ended or was killed, it ends at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from tunewise.study.contest import attempts_of, prepare
+from tunewise.study.executors import unpacked
+from tunewise.study.stored import read_stored
+
+
+class _Speaker:
+    """Hands events to who keeps the journal."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+
+    def write(self, event: str, trial: str, **fields: Any) -> None:
+        """Have one recorded."""
+        self.say({"write": event, "trial": trial, "fields": fields})
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Have one shown."""
+        self.say({"tell": event})
+
+    def say(self, message: dict[str, Any]) -> None:
+        """One line."""
+        self._out.write(json.dumps(message) + "\n")
+        self._out.flush()
+
+
+class _Listener:
+    """What the other process says, as it says it."""
+
+    def __init__(self, source: IO[str]) -> None:
+        self.late = False
+        self.wanted: queue.Queue[dict[str, Any]] = queue.Queue()
+        threading.Thread(target=self._listen, args=(source,), daemon=True).start()
+
+    def _listen(self, source: IO[str]) -> None:
+        for line in source:
+            message = json.loads(line)
+            if "run" in message:
+                self.late |= message["late"]
+                self.wanted.put(message)
+            else:
+                self.late = True
+        os._exit(0)  # not a trial's to delay: what it kept is enough to go on from
+
+
+def main() -> None:
+    """Run what is asked for, until nobody asks."""
+    speaker = _Speaker(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)  # what libraries print is no message
+    listener = _Listener(sys.stdin)
+    stored = read_stored(Path(sys.argv[1]))
+    ground = prepare(stored.task, stored.request, rates=stored.rates, expected=stored.checksum)
+    attempts = attempts_of(stored.folder, stored.request, ground)
+    attempts.sink, attempts.must_end = speaker, lambda: listener.late
+    while True:
+        message = listener.wanted.get()
+        outcome = attempts.run(unpacked(message["run"]), message["recorded"])
+        speaker.say({"outcome": asdict(outcome)})
+
+
+if __name__ == "__main__":
+    main()
