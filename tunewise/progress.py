@@ -155,6 +155,7 @@ class Board:
         name, trial = event.get("event"), event.get("trial")
         if name == "phase":
             self.phase, self.trial = figures.clean(event["text"]), ""
+            self.step = self.steps = self.value = None
         elif name == "started":
             self.trial, self.method = str(trial), str(event.get("method", ""))
             self.parameters = figures.parameters(event.get("parameters"))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tunewise import metrics
 from tunewise.errors import DataError
-from tunewise.statistics import ScoresOf, corrected_choice, method_difference
+from tunewise.statistics import ScoresOf, corrected_choice, method_difference, out_of_fold_choice
 
 
 def accuracies(right: np.ndarray) -> list[ScoresOf]:
@@ -98,3 +99,24 @@ def test_seeds_that_all_score_the_same_leave_no_doubt_but_that_of_the_rows() -> 
 def test_a_difference_needs_scores_and_rows() -> None:
     with pytest.raises(DataError, match="found 0 and 1 scores on 1 rows"):
         method_difference([], [0.5], row_variance=0.1, rows=1)
+
+
+def test_out_of_fold_scores_of_few_rows_are_neither_certain_nor_raised() -> None:
+    targets = ["a"] * 44 + ["b"] * 4
+    for name in ("accuracy", "macro_f1", "mcc"):
+        for groups in (None, [f"group {row % 12}" for row in range(48)]):
+            metric = metrics.get(name)
+            found = out_of_fold_choice(metric, [targets, ["a"] * 48], targets, groups)
+            assert (found.chosen, found.apparent) == (0, 1.0)
+            assert found.value <= 1.0
+            assert found.interval.low < 0.97
+            alone = out_of_fold_choice(metric, [["a"] * 48], targets, groups)
+            assert alone.value == alone.apparent == metric.score(["a"] * 48, targets)
+            assert alone.interval.low <= alone.value <= alone.interval.high
+
+
+def test_a_margin_prefers_the_first_within_it() -> None:
+    right = np.array([[1] * 80 + [0] * 20, [1] * 82 + [0] * 18, [1] * 60 + [0] * 40], dtype=bool)
+    assert corrected_choice(accuracies(right), 100, resamples=50).chosen == 1
+    assert corrected_choice(accuracies(right), 100, margin=0.02, resamples=50).chosen == 0
+    assert corrected_choice(accuracies(right), 100, margin=0.01, resamples=50).chosen == 1

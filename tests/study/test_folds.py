@@ -18,15 +18,17 @@ import pytest
 from tests.tiny import WORDS
 from tunewise import api
 from tunewise.errors import DataError, SettingError
+from tunewise.methods import get
 from tunewise.reading import read
 from tunewise.reading.folds import folded, rows_without
 from tunewise.report.records import read_run
 from tunewise.rule import FEWEST_ROWS
 from tunewise.run_folders import read_leaderboard
-from tunewise.study.again import Made, made_by
+from tunewise.study.again import Made, made_by, make_again
 from tunewise.study.folds import FINALISTS
 from tunewise.study.journal import read_events
-from tunewise.task import Task
+from tunewise.study.trials import MeteredTrial
+from tunewise.task import Dataset, Task
 
 pytestmark = pytest.mark.usefixtures("float32")
 PLAIN = ["majority", "tfidf-logistic", "nearest-example"]
@@ -141,7 +143,7 @@ def test_the_recommendation_is_corrected_and_claims_nothing(finished: Path) -> N
     board = {line["candidate"]: line["score"] for line in read_leaderboard(finished) if line["score"] is not None}
     assert board[told.pick] >= max(board.values()) - told.margin / 100 - 1e-6
     assert told.ci[0] <= told.score <= told.ci[1]
-    assert told.score <= max(board.values()) + 1e-6
+    assert told.score <= board[told.pick] + 1e-6
     assert told.difference is not None
     assert told.difference.p is None
     assert all(one.p is None and one.upper is None for one in told.differences.values())
@@ -149,7 +151,8 @@ def test_the_recommendation_is_corrected_and_claims_nothing(finished: Path) -> N
     assert (told.rows_needed, told.smallest_margin_shown) == (None, None)
     said = " ".join(told.reasons)
     assert "Too few rows to claim anything: 60 labelled rows" in said
-    assert "corrected for having been chosen" in said
+    assert "can be expected to score" in said
+    assert ("corrected for having been chosen" in said) == (told.score < board[told.pick] - 1e-9)
     assert "Before the test" not in said
     assert told == type(told).from_json(json.loads((finished / "recommendation.json").read_text()), finished)
 
@@ -273,6 +276,51 @@ def test_a_small_budget_takes_fewer_finalists_through_the_folds(tiny_folder: Pat
         assert study.recommendation.pick in went_on[budget]
     assert set(went_on[1e14]) == set(methods)
     assert 2 <= len(went_on[7e9]) < len(methods)
+
+
+def test_a_budget_in_time_cuts_no_baseline_short(tmp_path: Path) -> None:
+    for budget in ("10m", "40trials"):
+        out = tmp_path / budget
+        api.compare(few(), methods=PLAIN, budget=budget, out=out)
+        assert not any(event["cut_short"] for event in of_kind(out, "finished"))
+    tried = [
+        [(e["trial"], e["step"]) for e in of_kind(tmp_path / budget, "reported")] for budget in ("10m", "40trials")
+    ]
+    assert tried[0] == tried[1]
+    assert len(tried[0]) == 7
+
+
+def test_a_method_too_dear_for_the_folds_takes_nothing_from_the_others(tiny_folder: Path, tmp_path: Path) -> None:
+    events = {}
+    for name, methods in (("with", ["majority", "lora", "soft-prompt"]), ("without", ["majority", "lora"])):
+        out = tmp_path / name
+        api.compare(few(), model=str(tiny_folder), methods=methods, budget="1.6e10flop", out=out)
+        events[name] = of_kind(out, "finished")
+    first = {name: next(e for e in found if e["trial"].startswith("lora")) for name, found in events.items()}
+    assert first["with"]["work"] == first["without"]["work"]
+    assert not first["with"]["cut_short"]
+
+
+def test_a_fit_in_a_fold_ends_at_the_step_that_was_preferred(tiny_folder: Path, tmp_path: Path) -> None:
+    task = folded(few())
+    model = api.fit(task, method="zero-shot", model=str(tiny_folder)).adapted
+    for step, rows, expected in ((8, 48, 8), (8, 60, 11), (16, 60, 21)):
+        made = Made("lora-1", get("lora"), {"epochs": 6, "batch_size": 8, "learning_rate": 1e-3}, step, 48, None)
+        steps: list[int] = []
+        trial = MeteredTrial(0, tmp_path / f"{step}-{rows}", Dataset(()))
+        trial.on_progress = lambda at, total, loss, steps=steps: steps.append(at)  # type: ignore[misc]
+        every = rows_without(task, None if rows == 60 else 0)
+        make_again(made, model, every, task.folds[0], trial)
+        assert steps[-1] == expected
+
+
+def test_a_label_that_one_fold_holds_alone_leaves_every_baseline(tmp_path: Path) -> None:
+    rows = [{"text": f"word{row} other{row}", "target": "common", "who": f"{row % 13}"} for row in range(39)]
+    rows += [{"text": f"something else {row}", "target": "rare", "who": "one"} for row in range(3)]
+    task = read(rows, input="text", target="target", group="who", metric="accuracy")
+    study = api.compare(task, methods=PLAIN, budget="40trials", out=tmp_path / "run")
+    assert len(study.task.folds) == 5
+    assert {line["status"] for line in study.leaderboard} == {"finished"}
 
 
 def test_curves_are_refused_before_anything_is_spent(tmp_path: Path) -> None:

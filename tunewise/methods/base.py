@@ -54,6 +54,8 @@ class Trial(Protocol):
 
     seed: int
     folder: Path
+    stop_at: int | None
+    """Step to end at, where the study knows it already; None to go on as the method sees fit."""
 
     def spend(self, kind: str, flop: float) -> None:
         """Count work that the engine does not count by itself."""

@@ -117,13 +117,17 @@ def _fitted(spec: TaskSpec, train: Dataset, inverse_penalty: float) -> LinearPre
     labels = spec.answer.labels
     features = vectorizer()
     matrix = features.fit_transform([joined(inputs) for inputs in train.inputs])
-    model = LogisticRegression(C=inverse_penalty, max_iter=1000).fit(matrix, train.targets)
-    rows, intercepts = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # scikit-learn keeps one row for two labels: that of the second
+    seen = sorted(set(train.targets))
+    if len(seen) > 1:
+        model = LogisticRegression(C=inverse_penalty, max_iter=1000).fit(matrix, train.targets)
+        seen, rows, intercepts = list(model.classes_), model.coef_, model.intercept_
+    else:  # of one label there is nothing to tell apart
+        rows, intercepts = np.zeros((1, matrix.shape[1])), np.zeros(1)
+    if len(seen) == 2:  # scikit-learn keeps one row for two labels: that of the second
         rows, intercepts = np.vstack([-rows[0] / 2, rows[0] / 2]), np.array([-intercepts[0], intercepts[0]]) / 2
     coefficients = np.zeros((len(labels), matrix.shape[1]))
     biases = np.full(len(labels), -1e9)
-    for label, row, intercept in zip(model.classes_, rows, intercepts, strict=True):
+    for label, row, intercept in zip(seen, rows, intercepts, strict=True):
         place = labels.index(str(label))
         coefficients[place], biases[place] = row, intercept
     terms = tuple(str(term) for term in features.get_feature_names_out())

@@ -75,7 +75,7 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
         runner_up=runner_up,
         difference=_compared(-behind.value, -behind.high, -behind.low, behind, evidence) if behind else None,
         margin=findings.margin,
-        warnings=(*_exploring(wishes, left_out), *cautions(evidence, findings)),
+        warnings=(*_exploring(evidence, wishes, left_out), *cautions(evidence, findings)),
         reference=findings.reference,
         nominee=findings.nominee,
         metric=evidence.metric.name,
@@ -136,12 +136,12 @@ def _price(evidence: Evidence, wishes: Wishes) -> float | None:
     return wishes.price_per_hour / 3600 / evidence.rate
 
 
-def _exploring(wishes: Wishes, left_out: Mapping[str, str]) -> Iterator[str]:
+def _exploring(evidence: Evidence, wishes: Wishes, left_out: Mapping[str, str]) -> Iterator[str]:
     """What must be said of a recommendation that was asked for otherwise than the run was started."""
     asked = list(wishes.words())
     if asked:
         said = ", ".join(asked)
-        yield f"Asked for after the test had been opened: {said}. Read this as exploration, not as a test."
+        yield f"Asked for after {evidence.opened}: {said}. Read this as exploration, not as a test."
     for name, reason in left_out.items():
         yield f"{name} is left out: {reason}."
 

@@ -52,8 +52,8 @@ def _better_than_pick(findings: Findings) -> Iterator[str]:
 def _margin_changed(evidence: Evidence, findings: Findings) -> Iterator[str]:
     if not math.isclose(evidence.margin, findings.margin):
         yield (
-            f"The margin was changed from {evidence.margin:g} to {findings.margin:g} points after the test "
-            "had been opened: read this as exploration, not as a test."
+            f"The margin was changed from {evidence.margin:g} to {findings.margin:g} points after "
+            f"{evidence.opened}: read this as exploration, not as a test."
         )
 
 

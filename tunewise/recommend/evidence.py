@@ -101,6 +101,11 @@ class Evidence:
         return "in the folds" if self.folds else "on test"
 
     @property
+    def opened(self) -> str:
+        """What had happened when the run was over, in a sentence."""
+        return "the folds had been answered" if self.folds else "the test had been opened"
+
+    @property
     def nominated(self) -> tuple[str, str] | None:
         """Reference and nominee as the journal fixed them before the test split was opened, where it did."""
         for event in self.events:

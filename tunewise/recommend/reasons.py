@@ -114,10 +114,11 @@ def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:
     interval = findings.interval
     if evidence.folds:
         rows = counted(len(evidence.targets), "row")
+        corrected = "; that is corrected for having been chosen by them" if findings.score < pick.score else ""
         return (
             f"{pick.candidate} can be expected to score {findings.score:.3f} {evidence.metric.name} on new rows "
             f"(95 % interval {interval.low:.3f} to {interval.high:.3f}). Its answers to {rows} in folds that it "
-            f"was not fitted on score {pick.score:.3f}; that is corrected for having been chosen by them."
+            f"was not fitted on score {pick.score:.3f}{corrected}."
         )
     rows = counted(len(evidence.targets), "test row")
     return (

@@ -241,7 +241,7 @@ def _check_whole(folder: Path, events: Sequence[Fields]) -> None:
     for event in events:
         kind, trial = event.needed("event"), event.text("trial")
         if kind in ("nominated", "screened"):
-            named = {str(name) for name in event.items("finalists")}
+            named, ended = {str(name) for name in event.items("finalists")}, set()
         if kind in ("tested", "failed"):
             ended.add(trial.rpartition("-")[0])
         if kind == "tested" and trial not in repeats:

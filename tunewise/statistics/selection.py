@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewise.errors import DataError
+from tunewise.statistics.comparing import score_interval
 from tunewise.statistics.interval import CONFIDENCE, Interval
-from tunewise.statistics.proportions import wilson
 from tunewise.statistics.resampling import Floats, ScoresOf, draws
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class Choice:
     apparent: float
     """Its score: too high, as it was chosen by."""
     value: float
-    """The corrected score: the mean over resamples of the choice's score on the rows left out."""
+    """The corrected score: less by what a resample's choice loses to this one on the rows left out of it."""
     interval: Interval
-    """From the spread of those scores; the rows left out are about a third, so it is on the safe side."""
+    """From the spread of scores on rows left out; these are about a third, so it is on the safe side."""
 
 
 def corrected_choice(
@@ -76,20 +76,23 @@ def corrected_choice(
     whole = np.ones((1, n))
     apparent = [float(scores_of(whole)[0]) for scores_of in candidates]
     chosen = int(_first_within(np.array([apparent]), margin)[0])
-    found = []
+    moved, found = [], []
     for weights in draws(n, resamples, seed, groups):
         left_out = (weights == 0).astype(np.float64)
         some = left_out.any(axis=1)  # a resample that draws every row leaves none to score
         best = _first_within(np.stack([scores_of(weights[some]) for scores_of in candidates], axis=1), margin)
         outside = np.stack([scores_of(left_out[some]) for scores_of in candidates], axis=1)
         found.append(outside[np.arange(len(best)), best])
+        moved.append(found[-1] - outside[:, chosen])
     scores: Floats = np.concatenate(found)
+    # A metric may be worth less on fewer rows; that cancels against the same candidate on the same rows.
+    value = min(apparent[chosen], apparent[chosen] + float(np.concatenate(moved).mean()))
     low, high = np.quantile(scores, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Choice(
         chosen=chosen,
         apparent=apparent[chosen],
-        value=float(scores.mean()),
-        interval=Interval(float(low), float(high), "bootstrap bias-corrected"),
+        value=value,
+        interval=Interval(min(float(low), value), max(float(high), value), "bootstrap bias-corrected"),
     )
 
 
@@ -102,8 +105,8 @@ def out_of_fold_choice(
 ) -> Choice:
     """Choose among candidates by their out-of-fold answers to the same rows, and say what the choice is worth.
 
-    The resamples of a candidate that is right everywhere all score the same, and rows of folds are not independent
-    either: for rates of rows the interval is at least as wide as Wilson's around the corrected score.
+    The resamples of a candidate that is right everywhere all score the same, so the interval holds that of the
+    score itself at least.
 
     Args:
         metric: that scores.
@@ -114,10 +117,8 @@ def out_of_fold_choice(
     """
     scored = [metric.resampler(outputs, targets) for outputs in candidates]
     found = corrected_choice(scored, len(targets), margin=margin, groups=groups)
-    if not metric.is_rate or groups is not None:
-        return found
-    rate, drawn = wilson(found.value * len(targets), len(targets)), found.interval
-    return replace(found, interval=Interval(min(drawn.low, rate.low), max(drawn.high, rate.high), drawn.method))
+    own, drawn = score_interval(metric, candidates[found.chosen], targets, groups), found.interval
+    return replace(found, interval=Interval(min(drawn.low, own.low), max(drawn.high, own.high), drawn.method))
 
 
 def _first_within(scores: Floats, margin: float) -> NDArray[np.intp]:

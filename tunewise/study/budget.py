@@ -106,9 +106,9 @@ def settle(
     tested = {name: tests[name] for name in _fitting([method.name for method in models], tests, room)}
     dropped = tuple(method.name for method in models if method.name not in tested)
     wanted, folds = folds, min(folds, room)
+    # One finalist at least must fit in the other folds, whichever it will be.
+    longest = room / fits if fits else math.inf
     left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - folds - saving
-    # One finalist at least must fit there, whichever it will be.
-    longest = folds / fits if fits else math.inf
     allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=folds >= wanted)
     return Terms(budget, limit, allowance, dropped, folds)
 

@@ -38,6 +38,8 @@ from tunewise.study.runner import Worker
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
 from tunewise.task import Choices, Task, TaskSpec, Text
 
+NONE_TESTED = "not one finalist could be tested; {} tells why."
+
 
 @dataclass(frozen=True, eq=False)
 class Ground:
@@ -140,8 +142,10 @@ class Contest:
             contestants.go()
         events = read_events(self.folder / JOURNAL)
         rows = [row for row in files.best_rows(events) if row.status == "finished"]
-        if not rows:
+        if not any(event["event"] == "finished" for event in events):
             raise WorkError(f"not one trial finished; {self.folder / JOURNAL} tells what became of each.")
+        if not rows:
+            raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
         if ground.task.folds:
             self._fold(rows, contestants.spent)
         else:
@@ -155,7 +159,7 @@ class Contest:
                     self._test(trial, candidate)
         shutil.rmtree(self.folder / "trials", ignore_errors=True)
         if not any(event["event"] == "tested" for event in read_events(self.folder / JOURNAL)):
-            raise WorkError(f"not one finalist could be tested; {self.folder / JOURNAL} tells why.")
+            raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
         self._phase("writing the report")
         files.write_leaderboard(self.folder, read_events(self.folder / JOURNAL))
 
@@ -184,10 +188,8 @@ class Contest:
         self._phase("the finalists in the other folds")
         seconds = ground.terms.seconds
 
-        def is_late(work: float) -> bool:
-            if seconds is None:
-                return False
-            return self.journal.elapsed + ground.forecaster.seconds(work) + SAVING_SECONDS > seconds
+        def is_late(more: float) -> bool:
+            return seconds is not None and self.journal.elapsed + more + SAVING_SECONDS > seconds
 
         allowed = ground.terms.allowance.work
         left = math.inf if allowed is None else allowed + ground.terms.folds - spent

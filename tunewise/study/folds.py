@@ -19,7 +19,7 @@ from typing import Any
 
 from tunewise import metrics
 from tunewise.adapted import AdaptedModel, Predictor, forget_scores
-from tunewise.candidates import add_origin
+from tunewise.candidates import CANDIDATE, add_origin
 from tunewise.errors import reason_of
 from tunewise.methods import get
 from tunewise.reading.folds import SCREENING, rows_without
@@ -30,12 +30,13 @@ from tunewise.study.files import Row, origin
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import Event, Journal, read_events
 from tunewise.study.stored import JOURNAL
-from tunewise.study.trials import MeteredTrial, standing_of
+from tunewise.study.trials import STATE, MeteredTrial, standing_of
 from tunewise.task import Dataset, Task
 from tunewise.whole import put_folder, write_text
 
 FINALISTS = 4
 """That go through the other folds, at most; baselines beside them."""
+NO_ROOM = "the budget did not hold it in the other folds"
 
 
 def fits_of(task: Task) -> int:
@@ -69,8 +70,8 @@ class Folds:
     seed: int
     journal: Journal
     forecaster: Forecaster
-    is_late: Callable[[float], bool] = lambda work: False
-    """Whether the clock leaves no room for so much work; the first finalist is not asked."""
+    is_late: Callable[[float], bool] = lambda seconds: False
+    """Whether the clock leaves no room for so many seconds; the first finalist is not asked."""
     _events: list[Event] = field(default_factory=list)
 
     def go(self, rows: Sequence[Row], left: float) -> None:
@@ -80,30 +81,35 @@ class Folds:
         """
         self._events = read_events(self.folder / JOURNAL)
         by_method = {row.method: row for row in rows}
-        finalists = self._screened(rows, left)
-        for method in by_method.keys() - set(finalists):
-            self._prune(by_method[method], "the first fold preferred others")
+        finalists, left_out = self._screened(rows, left)
+        for row in rows:
+            if row.method not in finalists:
+                self._prune(row, NO_ROOM if row.method in left_out else "the first fold preferred others")
         taken = 0
         for row in (by_method[method] for method in finalists if method in by_method):
             counts = get(row.method).family != "baseline"
-            if counts and taken and not self._begun(row) and self.is_late(self._price(row)):
+            if counts and taken and not self._begun(row) and self.is_late(self._spent(row, "seconds")):
+                text = (
+                    f"{row.method}: the time of the budget was used up before it could go through the other folds."
+                )
+                self.journal.write("message", None, text=text)
                 self._prune(row, "the time of the budget was used up before it could go through the other folds")
                 continue
             taken += counts
             self._through(row)
 
-    def _screened(self, rows: Sequence[Row], left: float) -> list[str]:
-        """Methods whose trials go on, the baselines first, then the best of the others that `left` holds."""
+    def _screened(self, rows: Sequence[Row], left: float) -> tuple[list[str], list[str]]:
+        """Methods that go on, the baselines first, then the best that `left` holds; and who did not fit."""
         for event in self._events:
             if event["event"] == "screened":
-                return list(event["finalists"])
+                return list(event["finalists"]), list(event["left_out"])
         best = sorted(rows, key=lambda row: preference(row.validation_score, row.log_loss), reverse=True)
         chosen = [row.method for row in rows if get(row.method).family == "baseline"]
         others = [row for row in best if row.method not in chosen]
         taken: list[str] = []
         left_out: list[str] = []
         for row in others:
-            price = self._price(row)
+            price = self._spent(row, "work")
             if len(taken) < FINALISTS and price <= left:
                 taken.append(row.method)
                 left -= price
@@ -117,20 +123,20 @@ class Folds:
             )
             self.journal.write("message", None, text=text)
         chosen += taken
-        self.journal.write("screened", None, finalists=chosen)
-        return chosen
+        self.journal.write("screened", None, finalists=chosen, left_out=left_out)
+        return chosen, left_out
 
     @cached_property
     def _made(self) -> dict[str, Made]:
         return made_by(self._events)
 
-    def _price(self, row: Row) -> float:
-        """Work of the fits to come, from what the trial took with what it starts from; 0 without a model."""
-        works = {event["trial"]: event["work"] for event in self._events if event["event"] == "finished"}
+    def _spent(self, row: Row, what: str) -> float:
+        """Work or seconds of the fits to come, by what the trial took with its start; 0 without a model."""
+        taken = {event["trial"]: event[what] for event in self._events if event["event"] == "finished"}
         made: Made | None = self._made[row.trial]
         once = 0.0
         while made is not None and made.method.work is not None:
-            once += works[made.trial]
+            once += taken[made.trial]
             made = made.start
         return fits_of(self.task) * once
 
@@ -171,15 +177,18 @@ class Folds:
         if any(known) and path.exists():
             return
         self._say(f"{made.trial}: fold {fold + 1} of {len(self.task.folds)}")
-        predictor, standing = self._fit(made, rows_without(self.task, fold), self._place(made.trial, fold))
+        predictor, standing = self._fit(made, rows_without(self.task, fold), path.parent)
         forget_scores()
         evaluation = evaluate(predictor, self.task.folds[fold])
         write_predictions(path, evaluation)
-        self.journal.write("folded", made.trial, fold=fold + 1, score=round(evaluation.score, 6), **standing)
+        self.journal.write("folded", made.trial, fold=fold + 1, score=round(evaluation.score, 6), **standing())
+        (path.parent / STATE).unlink(missing_ok=True)
 
     def _ship(self, made: Made) -> None:
         """Fit it on all rows, and put it where the candidate of its method stands."""
-        if any(event["trial"] == made.trial and event["event"] == "refitted" for event in self._events):
+        target = self.folder / "candidates" / made.method.name
+        known = any(event["trial"] == made.trial and event["event"] == "refitted" for event in self._events)
+        if known and (target / CANDIDATE).exists():
             return
         self._say(f"{made.trial}: all rows, to be used")
         rows = rows_without(self.task, None)
@@ -189,11 +198,12 @@ class Folds:
         pending.mkdir(parents=True)
         predictor.save(pending)
         add_origin(pending, origin(made.method, made.parameters, made.trial, self.seed, len(rows)))
-        put_folder(pending, self.folder / "candidates" / made.method.name)
-        self.journal.write("refitted", made.trial, n_train=len(rows), **standing)
+        put_folder(pending, target)
+        self.journal.write("refitted", made.trial, n_train=len(rows), **standing())
+        (pending.parent / STATE).unlink(missing_ok=True)
 
-    def _fit(self, made: Made, rows: Dataset, folder: Path) -> tuple[Predictor, dict[str, Any]]:
-        """It made from `rows`, and what that took; an interrupted fit goes on from the state it kept."""
+    def _fit(self, made: Made, rows: Dataset, folder: Path) -> tuple[Predictor, Callable[[], dict[str, Any]]]:
+        """It made from `rows`, and what that took so far; an interrupted fit goes on from the state it kept."""
         forget_scores()
         kept, begun = standing_of(folder), time.perf_counter()
         trial = MeteredTrial(self.seed, folder, Dataset(()), weigh=self.forecaster.weigh, keeps=True)
@@ -207,8 +217,7 @@ class Folds:
         trial.watch(self.base)
         if not kept:
             trial.spend("overhead", self.forecaster.overhead(made.method.work))
-        fitted = make_again(made, self.base, rows, self.task.folds[SCREENING], trial)
-        return fitted, standing()
+        return make_again(made, self.base, rows, self.task.folds[SCREENING], trial), standing
 
     def _join(self, row: Row) -> None:
         """All its answers as one file, fold after fold, and their score."""

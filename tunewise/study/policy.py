@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from tunewise.study.evaluation import preference
 from tunewise.study.forecast import Forecaster
-from tunewise.study.ladders import Ladder, fit_in
+from tunewise.study.ladders import LEAST_PASSES, Ladder, fit_in
 from tunewise.task import TaskSpec
 
 PROMPT_SHARE = 0.20
@@ -83,7 +83,7 @@ class Allowance:
     tests: Mapping[str, float] = field(default_factory=dict)
     """Work put aside for the test of each method; free again when a method is left out."""
     longest: float = math.inf
-    """Work that one trial may take: more could not be done again in the other folds."""
+    """Work that one trial of a model may take: more could not be done again in the other folds."""
     spends_rest: bool = True
     """Whether work left over goes to further rates; not where the other folds could do with more."""
 
@@ -149,7 +149,8 @@ class Race:
         climbed = []
         # What is left is shared out anew before each: forecasts are not what trials then cost.
         while self._waiting:
-            wanted = [self._ladder(method) for method in self._waiting]
+            self._give_up([method for method in self._waiting if self._ladder(method) is None])
+            wanted = [ladder for method in self._waiting if (ladder := self._ladder(method)) is not None]
             ladders = fit_in(wanted, self._price, self._fits, self.runner.say)
             self._give_up([one for one in self._waiting if one not in [ladder.method for ladder in ladders]])
             if not ladders:
@@ -189,7 +190,8 @@ class Race:
             for number, parameters in enumerate(_grid(space)):
                 work = self.forecaster.prompt_trial(parameters.get("shots", 0))
                 promised = math.fsum(proposal.forecast_work for proposal in wanted)
-                if promised + work > self._left() or self._trials_left() < number + 1:
+                holds = promised + work <= self._left() and work <= self.allowance.longest
+                if not holds or self._trials_left() < number + 1:
                     self.runner.say(
                         f"{method.name}: ended after {number} of its prompts, the budget holds no more."
                     )
@@ -202,7 +204,22 @@ class Race:
                 wanted.append(self._simple(method, parameters, "prompt", work))
             self._do_all(wanted)
 
-    def _ladder(self, method: Any) -> Ladder:
+    def _ladder(self, method: Any) -> Ladder | None:
+        """With as many passes as a trial may take; None where two would be too many."""
+        ladder = self._whole_ladder(method)
+        while self._once(ladder) > self.allowance.longest:
+            if ladder.epochs <= LEAST_PASSES:
+                self.runner.say(f"{method.name}: left out, it could not be done again in the other folds.")
+                return None
+            ladder = replace(ladder, epochs=ladder.epochs - 1)
+        return ladder
+
+    def _once(self, ladder: Ladder) -> float:
+        """Work of one of its trials from first to last, the prompt that it starts from included."""
+        best = self.best_of(ladder.method.starts_from) if ladder.method.starts_from else None
+        return self._price(replace(ladder, rates=ladder.rates[:1])) + (best.work if best else 0.0)
+
+    def _whole_ladder(self, method: Any) -> Ladder:
         space = dict(method.search_space(self.spec, self.model, self.forecaster.n_train))
         rates = tuple(space.pop("learning_rate"))
         if method.starts_from is not None:  # a chain goes at the rate that did best for its plain method
@@ -215,9 +232,7 @@ class Race:
         kept = {ladder.method.name for ladder in ladders}
         freed = sum(self._test(method) for method in self._waiting if method.name not in kept)
         left = self._left() + freed - kept_back
-        longest = max((self._price(replace(one, rates=one.rates[:1])) for one in ladders), default=0.0)
-        within = longest <= self.allowance.longest
-        return within and trials <= self._trials_left() and sum(map(self._price, ladders)) <= left
+        return trials <= self._trials_left() and sum(map(self._price, ladders)) <= left
 
     def _price(self, ladder: Ladder) -> float:
         shots = self._demonstrations(ladder.method)
@@ -308,7 +323,7 @@ class Race:
         tried = {parameters.get("learning_rate") for parameters in own}
         wanted: list[Proposal] = []
         taken: list[Ladder] = []
-        for rate in self._ladder(ladder.method).rates:
+        for rate in self._whole_ladder(ladder.method).rates:
             one = replace(ladder, rates=(rate,))
             if rate in tried:
                 continue
@@ -344,7 +359,9 @@ class Race:
             if self.allowance.work is not None:
                 # Twice its forecast at most: one that was forecast too low must not eat what others were promised.
                 room = min(2 * proposal.forecast_work, max(0.0, self._left() - promised))
-                limit = min(self._work_of(proposal.trial) + room, self.allowance.longest)
+                limit = self._work_of(proposal.trial) + room
+                if proposal.method.work is not None:
+                    limit = min(limit, self.allowance.longest)
                 promised += proposal.forecast_work
             limited.append(replace(proposal, work_limit=limit))
         outcomes = self.runner.run_all(limited)

@@ -63,7 +63,7 @@ class MeteredTrial:
     pause_at: int | None = None
     """Step at which a rung is reached."""
     stop_at: int | None = None
-    """Step at which a trial without validation ends: the last candidate is then its best."""
+    """Step at which a trial without validation ends: the last candidate is then its best. None without one."""
     work_limit: float | None = None
     keeps: bool = False
     """Whether a state is kept now and then, beside that of a rung."""
