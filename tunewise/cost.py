@@ -16,9 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-KINDS = ("score", "generate", "train-lora", "train-soft-prompt", "train-full", "attention")
+TRAINED = ("train-lora", "train-soft-prompt", "train-full")
+"""Kinds of training."""
+KINDS = ("score", "generate", *TRAINED, "attention")
 """Kinds of work that run at rates of their own. `score` is a pass over given tokens, `generate` one over a new
 token of each row; `attention` is the products of queries, keys and values in all passes."""
+STEP = "-step"
+"""Ends the kind of what a step of training takes however small its batch: weights are read, and written back."""
+STEPS = tuple(kind + STEP for kind in TRAINED)
+"""Kinds of such steps, counted one by one."""
 
 REQUESTS, UPDATES = 100_000, 1
 """How often a candidate is asked and set up again, for its cost (honesty rule 6)."""

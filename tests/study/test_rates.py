@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tunewise.cost import KINDS
+from tunewise.cost import KINDS, STEPS
 from tunewise.engine.hardware import renew_rates
 from tunewise.engine.loading import load
 from tunewise.engine.model import LanguageModel
@@ -15,6 +15,7 @@ from tunewise.study import rates
 
 TRUE = {"score": 3e11, "attention": 5e10, "generate": 6e10, "train-lora": 1e11, "train-soft-prompt": 2e11}
 TRUE["train-full"] = 1.5e11
+TRUE |= dict.fromkeys(STEPS, 1e5)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_measuring_finds_the_rates_that_the_times_come_from(
 
     monkeypatch.setattr(rates, "_seconds", timed)
     found = rates._measure(model)
-    assert list(found) == list(KINDS)
+    assert list(found) == [*KINDS, *STEPS]
     for kind, rate in TRUE.items():
         assert found[kind] == pytest.approx(rates.SUSTAINED * rate, rel=1e-6), kind
 

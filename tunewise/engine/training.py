@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunewise.cost import STEP
 from tunewise.engine.adapters import Weights
 from tunewise.engine.answers import Pairs, answer_logprobs
 from tunewise.engine.below import Below
@@ -180,6 +181,7 @@ class Training:
                     total += gradient
                     gradient.zero_()
         self._update(total, step)
+        self.model.meter[f"train-{self._kind}{STEP}"] += 1
         with torch.no_grad():
             if live is not self._flat:
                 live.copy_(self._flat)

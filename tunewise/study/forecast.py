@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewise.adapted import BATCH_ROWS, AdaptedModel
-from tunewise.cost import ModelShape, operations
+from tunewise.cost import STEP, ModelShape, operations
 from tunewise.engine.generating import MOST_ROWS
 from tunewise.engine.memory import BATCH_TOKENS, LIBRARIES, PASS_TOKENS, Footprint
 from tunewise.engine.scoring import LabelTrie, close_labels
@@ -81,7 +81,9 @@ class Forecaster:
     """Longest generated answer; None where labels are scored."""
 
     def weigh(self, kind: str, operations: float) -> float:
-        """Work of `operations` of a kind."""
+        """Work of `operations` of a kind, of so many steps, or of so many seconds of overhead."""
+        if kind.endswith(STEP):
+            return operations * self.rates["score"] / self.rates[kind] if kind in self.rates else 0.0
         if not self.rates:
             return 0.0 if kind == "overhead" else operations
         if kind == "overhead":  # counted in seconds already
@@ -161,6 +163,7 @@ class Forecaster:
         prefix = self._prefix(demonstrations) + (SOFT_TOKENS if kind == "train-soft-prompt" else 0)
         step = self._pass(kind, self.n_train / steps, t.suffix + t.answer, t.answer, prefix)
         checks = 1.0 if steps >= 8 else steps / 8
+        step += self.weigh(kind + STEP, 1)
         return steps * step + checks * self.evaluation(self.n_validation, demonstrations, tuned=True)
 
     def memory_mb(self, kind: str | None, batch_size: int, parameters: int, bytes_each: int) -> float:

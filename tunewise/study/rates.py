@@ -14,18 +14,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunewise.cost import KINDS
+from tunewise.cost import KINDS, STEP, STEPS, TRAINED
 from tunewise.engine import operations
 from tunewise.engine.hardware import kept_rates, machine_key, renew_rates
 
 if TYPE_CHECKING:
     from tunewise.engine.model import LanguageModel
 
-COUNTING = 7
+COUNTING = 8
 """Changes with the way that work is counted or done: rates kept before are those of other work."""
 PREFIX, LONG_PREFIX, SUFFIX, ROWS = 48, 448, 24, 16
-BATCHES = {"train-lora": 16, "train-soft-prompt": 8, "train-full": 16}
-"""Rows a step, as the methods take them: small steps run slower for what they do."""
+FEW_ROWS = 4
+"""Of a small step: beside a large one it tells what any step takes from what its rows take."""
 NEW_TOKENS = 12
 REPEATS, CHECK_REPEATS = 3, 2
 SUSTAINED = 0.85
@@ -80,15 +80,36 @@ def _measure(model: LanguageModel) -> Mapping[str, float]:
     # Noise could make either difference of the wrong sign; attention is never faster than the layers.
     attention = min(more / slower if slower * more > 0 else float("inf"), short.work["score"] / short.seconds)
     rates = {"attention": attention, "score": _rest(short, "score", {"attention": attention})}
-    for kind, work in _workloads(model).items():
-        rates[kind] = _rest(_seconds(model, work), kind, rates)
-    return {kind: SUSTAINED * rates[kind] for kind in KINDS}
+    rates["generate"] = _rest(_seconds(model, _generating(model)), "generate", rates)
+    for kind in TRAINED:
+        small, large = (_seconds(model, _training(model, kind, rows)) for rows in (FEW_ROWS, ROWS))
+        rates |= _of_steps(kind, small, large, rates)
+    return {kind: SUSTAINED * rates[kind] for kind in (*KINDS, *STEPS)}
+
+
+def _of_steps(kind: str, small: _Timed, large: _Timed, rates: Mapping[str, float]) -> dict[str, float]:
+    """Operations a second, and what is left of a step's time as steps a second.
+
+    Two steps of different sizes are two equations for both; what noise makes of them stays within bounds: rows
+    take a quarter of the large step's time at least.
+    """
+    own = [timed.seconds - _predicted(rates, _without(timed.work, kind, kind + STEP)) for timed in (small, large)]
+    done = [timed.work[kind] for timed in (small, large)]
+    rate = (done[1] - done[0]) / max(own[1] - own[0], 1e-9)
+    slowest = done[1] / max(own[1], 0.1 * large.seconds)
+    rate = min(max(rate, slowest), 4 * slowest)
+    fixed = max(own[1] - done[1] / rate, 1e-6)
+    return {kind: rate, kind + STEP: 1 / fixed}
+
+
+def _without(work: Mapping[str, float], *kinds: str) -> dict[str, float]:
+    return {kind: count for kind, count in work.items() if kind not in kinds}
 
 
 def _rest(timed: _Timed, kind: str, rates: Mapping[str, float]) -> float:
     """Rate of `kind`, the time of all else at its own rates taken off; at most nine tenths are."""
-    others = {name: count for name, count in timed.work.items() if name != kind}
-    return timed.work[kind] / max(timed.seconds - _predicted(rates, others), 0.1 * timed.seconds)
+    others = _predicted(rates, _without(timed.work, kind))
+    return timed.work[kind] / max(timed.seconds - others, 0.1 * timed.seconds)
 
 
 def _predicted(rates: Mapping[str, float], work: Mapping[str, float]) -> float:
@@ -124,36 +145,35 @@ def _scoring(model: LanguageModel, prefix: int) -> Callable[[], object]:
     return lambda: score_labels(model, prompts, labels)
 
 
-def _workloads(model: LanguageModel) -> dict[str, Callable[[], object]]:
-    """One workload of each kind that is left once scoring is known."""
-    from tunewise.engine.adapters import SOFT_PROMPT, Weights, new_lora
-    from tunewise.engine.answers import Pairs
+def _generating(model: LanguageModel) -> Callable[[], object]:
     from tunewise.engine.generating import generate
-    from tunewise.engine.training import Recipe, Training
 
     prompts = _prompts(model, PREFIX, ROWS)
-    soft = model.network.get_input_embeddings().weight[:20].detach().float()
+    return lambda: generate(model, prompts, max_tokens=NEW_TOKENS)
+
+
+def _training(model: LanguageModel, kind: str, rows: int) -> Callable[[], object]:
+    """A step over so many rows; one training for all repeats, as setting one up is not what is measured."""
+    from tunewise.engine.adapters import SOFT_PROMPT, Weights, new_lora
+    from tunewise.engine.answers import Pairs
+    from tunewise.engine.training import Recipe, Training
+
     starts = {
         "train-lora": lambda: new_lora(model.network, model.linear_names, 16, 32, 0),
-        "train-soft-prompt": lambda: Weights("soft-prompt", {SOFT_PROMPT: soft}),
+        "train-soft-prompt": lambda: Weights(
+            "soft-prompt", {SOFT_PROMPT: model.network.get_input_embeddings().weight[:20].detach().float()}
+        ),
         "train-full": lambda: Weights("full", dict(model.network.named_parameters())),
     }
+    training: list[Training] = []
 
-    def train(kind: str) -> Callable[[], object]:
-        # One training for all repeats: setting one up is not what is measured. A rate of zero learns nothing.
-        training: list[Training] = []
+    def step() -> None:
+        if not training:
+            pairs = Pairs(_prompts(model, PREFIX, rows), _tokens(model, [2] * rows))
+            training.append(
+                Training(model, starts[kind](), pairs, Recipe(0.0, rows))
+            )  # a rate of 0 learns nothing
+        for _ in training[0].steps(training[0].step + 1):
+            pass
 
-        def step() -> None:
-            if not training:
-                rows = BATCHES[kind]
-                pairs = Pairs(prompts[:rows], _tokens(model, [2] * rows))
-                training.append(Training(model, starts[kind](), pairs, Recipe(0.0, rows)))
-            for _ in training[0].steps(training[0].step + 1):
-                pass
-
-        return step
-
-    return {
-        "generate": lambda: generate(model, prompts, max_tokens=NEW_TOKENS),
-        **{kind: train(kind) for kind in starts},
-    }
+    return step
