@@ -54,8 +54,11 @@ class Trial(Protocol):
 
     seed: int
     folder: Path
-    stop_at: int | None
-    """Step to end at, where the study knows it already; None to go on as the method sees fit."""
+
+    @property
+    def ends_at(self) -> int | None:
+        """Step to check at, and to end or pause at, where the study knows it; None where the method decides."""
+        ...
 
     def spend(self, kind: str, flop: float) -> None:
         """Count work that the engine does not count by itself."""

@@ -64,7 +64,7 @@ def tune(
     total = epochs * training.steps_per_epoch
     every = max(training.steps_per_epoch, MIN_STEPS_BETWEEN_CHECKS)
     while training.step < total and best.stale < PATIENCE:
-        until = min(total, (training.step // every + 1) * every, trial.stop_at or total)
+        until = min(total, (training.step // every + 1) * every, trial.ends_at or total)
         if _learn(training, until, total, trial):
             break
         candidate = replace(start, weights=training.weights())

@@ -88,6 +88,11 @@ class MeteredTrial:
             self._meter_before = dict(self._model.meter)
 
     @property
+    def ends_at(self) -> int | None:
+        """Step of the rung, or that at which the trial ends; None where the method decides."""
+        return min((step for step in (self.pause_at, self.stop_at) if step is not None), default=None)
+
+    @property
     def work(self) -> float:
         """Work counted so far in this trial."""
         total = sum(self.weigh(kind, flop) for kind, flop in self._counted.items())
