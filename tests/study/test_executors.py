@@ -16,12 +16,13 @@ import pytest
 
 from tests.tiny import colour_task
 from tunewise import api
-from tunewise.errors import SettingError
+from tunewise.errors import SettingError, WorkError
 from tunewise.methods import get
 from tunewise.study import executors
 from tunewise.study.executors import Needs, Processes, packed, unpacked
 from tunewise.study.journal import read_events
 from tunewise.study.policy import Outcome, Proposal
+from tunewise.study.runner import Worker
 
 pytestmark = pytest.mark.usefixtures("float32")
 METHODS = ["majority", "zero-shot", "few-shot", "soft-prompt", "lora", "prompt-then-lora"]
@@ -140,41 +141,81 @@ def test_a_process_that_dies_fails_its_trial_only(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
-    submit = Processes.submit
+    write = Worker.write
 
-    def submitting(self: Processes, proposal: Proposal, recorded: Any, needs: Needs) -> None:
-        submit(self, proposal, recorded, needs)
-        if proposal.method.name == "zero-shot":
-            process = self._busy[proposal.trial][0]._process
+    def writing(self: Worker, event: str, trial: str, **fields: Any) -> None:
+        write(self, event, trial, **fields)
+        if event == "started" and trial == "few-shot-2":
+            assert isinstance(self.executor, Processes)
+            process = self.executor._busy[trial].child._process
             killed.append(process.pid)
             process.kill()
 
-    monkeypatch.setattr(Processes, "submit", submitting)
+    monkeypatch.setattr(Worker, "write", writing)
     study = api.compare(
         colour_task(),
         model=str(tiny_folder),
-        methods=["majority", "zero-shot", "few-shot"],
+        methods=["majority", "few-shot"],
         budget="30trials",
         out=tmp_path / "run",
         jobs=2,
     )
     assert len(killed) == 1
-    board = {line["candidate"]: line["status"] for line in study.leaderboard}
-    assert board == {"majority": "finished", "few-shot": "finished", "zero-shot": "failed"}
-    assert any("its process ended by signal 9" in text for text in study.recommendation.warnings)
+    ended = {event["trial"]: event["event"] for event in events_of(study.folder) if event["event"] != "tested"}
+    names = [f"few-shot-{number}" for number in (1, 3, 4)]
+    assert [ended[name] for name in (*names, "few-shot-2")] == ["finished"] * 3 + ["failed"]
+    assert any("few-shot-2 failed: its process ended by signal 9" in w for w in study.recommendation.warnings)
 
 
-def test_memory_and_gpus_limit_what_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TUNEWISE_MEMORY", "2GB")
+def test_a_process_that_cannot_start_is_said_and_nothing_is_lost(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = executors._Child.__init__
+
+    def elsewhere(self: Any, folder: Path, *given: Any, **named: Any) -> None:
+        new(self, folder / "nowhere", *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(executors._Child, "__init__", elsewhere)
+        with pytest.raises(
+            WorkError, match="trials cannot run side by side here: its process ended with exit code 1"
+        ):
+            api.compare(
+                colour_task(),
+                model=str(tiny_folder),
+                methods=["majority", "few-shot"],
+                budget="9trials",
+                out=tmp_path / "run",
+                jobs=2,
+            )
+    assert api.resume(tmp_path / "run").recommendation.pick
+
+
+def test_an_idle_process_that_dies_is_replaced(tmp_path: Path) -> None:
+    pool = Processes(tmp_path, jobs=2)
+    pool._idle = [pool._new()]
+    gone = pool._idle[0]
+    gone._process.kill()
+    gone._process.wait()
+    proposal = Proposal("lora-2", get("lora"), {}, "rung", None)
+    try:
+        pool.submit(proposal, [], Needs())
+        assert pool._busy["lora-2"].child is not gone
+    finally:
+        pool.close()
+
+
+def test_memory_limits_what_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def running(*needs: float) -> dict[str, Any]:
+        return {f"lora-{n}": executors._Running(None, None, Needs(mb)) for n, mb in enumerate(needs)}  # type: ignore[arg-type]
+
+    monkeypatch.setenv("TUNEWISE_MEMORY", "20GB")
     pool = Processes(tmp_path, jobs=3)
-    assert pool.has_room(Needs(5_000)), "the first runs whatever it takes"
-    pool._busy = {"lora-1": (None, Needs(1_500))}  # type: ignore[dict-item]
-    assert pool.has_room(Needs(400))
-    assert not pool.has_room(Needs(600))
-    pool._busy = {"lora-1": (None, Needs(100, gpu=True))}  # type: ignore[dict-item]
-    assert not pool.has_room(Needs(100, gpu=True))
-    assert pool.has_room(Needs(100))
-    pool._busy = {f"lora-{n}": (None, Needs()) for n in range(3)}  # type: ignore[misc]
+    assert pool.has_room(Needs(50_000)), "the first runs whatever it takes"
+    pool._busy = running(10_000)
+    assert pool.has_room(Needs(1_000))
+    assert not pool.has_room(Needs(9_999)), "this process takes some too"
+    pool._busy = running(0, 0, 0)
     assert not pool.has_room(Needs())
 
 
@@ -199,4 +240,7 @@ def test_more_jobs_than_cores_are_told(tiny_folder: Path, tmp_path: Path) -> Non
         out=tmp_path / "r",
         jobs=5,
     )
-    assert any("--jobs 5: 2 trials at a time" in text for text in study.recommendation.warnings)
+    assert any(
+        "--jobs 5: 2 trials at a time, as this machine has 2 cores." in text
+        for text in study.recommendation.warnings
+    )

@@ -15,10 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from tunewise.study.contest import attempts_of, prepare
-from tunewise.study.executors import unpacked
-from tunewise.study.stored import read_stored
-
 
 class _Speaker:
     """Hands events to who keeps the journal."""
@@ -62,14 +58,23 @@ class _Listener:
 def main() -> None:
     """Run what is asked for, until nobody asks."""
     speaker = _Speaker(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    os.dup2(2, 1)  # what libraries print is no message
+    os.dup2(2, 1)  # what libraries print, also while they are imported, is no message
     listener = _Listener(sys.stdin)
+
+    import torch
+
+    from tunewise.study.contest import attempts_of, prepare
+    from tunewise.study.executors import unpacked
+    from tunewise.study.stored import read_stored
+
     stored = read_stored(Path(sys.argv[1]))
     ground = prepare(stored.task, stored.request, rates=stored.rates, expected=stored.checksum)
     attempts = attempts_of(stored.folder, stored.request, ground)
     attempts.sink, attempts.must_end = speaker, lambda: listener.late
+    speaker.say({"ready": True})
     while True:
         message = listener.wanted.get()
+        torch.set_num_threads(message["threads"])
         outcome = attempts.run(unpacked(message["run"]), message["recorded"])
         speaker.say({"outcome": asdict(outcome)})
 

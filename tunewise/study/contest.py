@@ -28,7 +28,7 @@ from tunewise.study import files
 from tunewise.study.attempts import Attempts, waiting
 from tunewise.study.budget import SAVING_SECONDS, Terms, settle
 from tunewise.study.evaluation import evaluate, write_predictions
-from tunewise.study.executors import executor_of, most_jobs
+from tunewise.study.executors import executor_of
 from tunewise.study.folds import Folds, fits_of, forecast_of
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events
@@ -176,10 +176,9 @@ class Contest:
             budget_seconds=ground.terms.seconds,
             kept_seconds=_kept_seconds(ground),
         )
-        jobs, most = self.request.jobs, most_jobs()
-        if jobs > most:
-            worker.say(f"--jobs {jobs}: {counted(most, 'trial')} at a time, as this machine has no more cores.")
-        worker.executor = executor_of(self.folder, worker.attempts, min(jobs, most))
+        worker.executor, note = executor_of(self.folder, worker.attempts, self.request.jobs)
+        if note:
+            worker.say(note)
         return worker
 
     def _fold(self, rows: Sequence[files.Row], spent: float) -> None:

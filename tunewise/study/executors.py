@@ -13,6 +13,7 @@ as lines of JSON. What a trial finds does not depend on where it runs, given the
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -23,14 +24,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
+
+import psutil
 
 from tunewise.engine import memory
 from tunewise.errors import WorkError
+from tunewise.figures import counted
 from tunewise.methods import get
 from tunewise.study.attempts import Attempts, Sink
 from tunewise.study.journal import Event
-from tunewise.study.policy import Outcome, Proposal, method_of
+from tunewise.study.policy import Outcome, Proposal
 
 POLL_SECONDS = 0.5
 """Between looks at the clock while trials run elsewhere."""
@@ -43,7 +47,8 @@ class Needs:
     """What a trial takes while it runs, beside its share of the cores."""
 
     memory_mb: float = 0.0
-    gpu: bool = False
+    beside: int = 1
+    """Trials that it shares the cores with, itself included."""
 
 
 class Watched(Sink, Protocol):
@@ -51,6 +56,10 @@ class Watched(Sink, Protocol):
 
     def is_late(self) -> bool:
         """Whether all trials must end at their next step."""
+        ...
+
+    def lost(self, proposal: Proposal, reason: str) -> Outcome:
+        """What becomes of a trial whose process is gone."""
         ...
 
 
@@ -112,31 +121,39 @@ class Processes:
     folder: Path
     """Of the run, from which the processes read what the trials stand on."""
     jobs: int
-    gpus: int = 0
-    model_name: str = ""
-    """Of the base model, for the record of a trial whose process died before it could start."""
+    threads: int = 1
+    """Of the machine, that those running share."""
+    on_gpus: bool = False
+    """Whether each process has a GPU of its own."""
     _idle: list[_Child] = field(default_factory=list)
-    _busy: dict[str, tuple[_Child, Needs]] = field(default_factory=dict)
+    _busy: dict[str, _Running] = field(default_factory=dict)
     _messages: queue.Queue[tuple[_Child, dict[str, Any] | None]] = field(default_factory=queue.Queue)
     _cancelled: bool = False
 
     def has_room(self, needs: Needs) -> bool:
-        """For as many as there are jobs, as their forecast memory fits, one on each GPU."""
+        """For as many as there are jobs, as their forecast memory fits beside what this process takes."""
         if not self._busy:
             return True
-        taken = [own for _, own in self._busy.values()]
-        fits = sum(own.memory_mb for own in taken) + needs.memory_mb <= memory.limit() / 1e6
-        free = not needs.gpu or sum(own.gpu for own in taken) < self.gpus
-        return len(taken) < self.jobs and fits and free
+        taken = sum(running.needs.memory_mb for running in self._busy.values()) + needs.memory_mb
+        held = 0.0 if self.on_gpus else psutil.Process().memory_info().rss / 1e6
+        return len(self._busy) < self.jobs and taken + held <= memory.limit() / 1e6
 
     def submit(self, proposal: Proposal, recorded: Sequence[Event], needs: Needs) -> None:
         """In a process that is idle, else in a new one."""
-        child = self._idle.pop() if self._idle else _Child(self.folder, self.jobs, self._messages)
-        self._busy[proposal.trial] = (child, needs)
-        child.send({"run": packed(proposal), "recorded": list(recorded), "late": self._cancelled})
+        while self._idle and self._idle[-1].is_gone:
+            self._idle.pop().close()
+        child = self._idle.pop() if self._idle else self._new()
+        self._busy[proposal.trial] = _Running(child, proposal, needs)
+        threads = max(1, self.threads // min(self.jobs, needs.beside))
+        asked = {"run": packed(proposal), "recorded": list(recorded), "threads": threads}
+        child.send({**asked, "late": self._cancelled})
 
     def wait(self, sink: Watched) -> Outcome:
-        """The first that ends; a process that dies fails its trial."""
+        """The first that ends; a process that dies fails its trial.
+
+        Raises:
+            WorkError: a process ended before it could run anything.
+        """
         while True:
             if not self._cancelled and sink.is_late():
                 self.cancel()
@@ -145,99 +162,126 @@ class Processes:
             except queue.Empty:
                 continue
             if message is None:
-                trial = next((name for name, (own, _) in self._busy.items() if own is child), None)
-                if trial is None:  # it ended after its work was done
-                    continue
-                del self._busy[trial]
-                names = {"method": method_of(trial), "model": self.model_name}
-                sink.write("failed", trial, reason=child.last_words(), error="WorkError", work=0.0, **names)
                 child.close()
-                return Outcome(trial, "failed")
-            if "write" in message:
+                trial = next((name for name, running in self._busy.items() if running.child is child), None)
+                if trial is None:  # it was idle
+                    self._idle = [one for one in self._idle if one is not child]
+                    continue
+                if not child.is_ready:
+                    raise WorkError(f"trials cannot run side by side here: {child.last_words}. Leave --jobs out.")
+                return sink.lost(self._busy.pop(trial).proposal, child.last_words)
+            if "ready" in message:
+                child.is_ready = True
+            elif "write" in message:
                 sink.write(message["write"], message["trial"], **message["fields"])
             elif "tell" in message:
                 sink.tell(message["tell"])
             else:
                 outcome = Outcome(**message["outcome"])
-                self._idle.append(self._busy.pop(outcome.trial)[0])
+                self._idle.append(self._busy.pop(outcome.trial).child)
                 return outcome
 
     def cancel(self) -> None:
         """Tell every process."""
         self._cancelled = True
-        for child, _ in self._busy.values():
-            child.send({"stop": True})
+        for running in self._busy.values():
+            running.child.send({"stop": True})
 
     def close(self) -> None:
         """End the processes: they go when nobody speaks to them any more."""
-        for child in (*self._idle, *(own for own, _ in self._busy.values())):
+        for child in (*self._idle, *(running.child for running in self._busy.values())):
             child.close()
         self._idle, self._busy = [], {}
+
+    def _new(self) -> _Child:
+        taken = {running.child.number for running in self._busy.values()}
+        number = next(one for one in itertools.count() if one not in taken)
+        return _Child(self.folder, number, self._messages, on_gpu=self.on_gpus)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A trial that runs elsewhere."""
+
+    child: _Child
+    proposal: Proposal
+    needs: Needs
 
 
 class _Child:
     """A process that runs trials, one after the other."""
 
     def __init__(
-        self, folder: Path, jobs: int, messages: queue.Queue[tuple[_Child, dict[str, Any] | None]]
+        self,
+        folder: Path,
+        number: int,
+        messages: queue.Queue[tuple[_Child, dict[str, Any] | None]],
+        *,
+        on_gpu: bool = False,
     ) -> None:
+        self.number = number
+        """Among those that run at the same time; that of its GPU, where it has one."""
+        self.is_ready = False
+        self.last_words = ""
+        """Why it ended, as far as it said so."""
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        threads = max(1, _cores() // jobs)
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            memory.VARIABLE: f"{int(memory.limit() / 1e6 / jobs)}MB",
-        }
+        # What this process imports, the other one does; but nothing from the folder that it happens to run in.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        if on_gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = str(number)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tunewise.study.child", str(folder)],
+            [sys.executable, "-P", "-m", "tunewise.study.child", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
             env=environment,
             text=True,
             encoding="utf-8",
+            errors="replace",
         )
         self._listener = threading.Thread(target=self._listen, args=(messages,), daemon=True)
         self._listener.start()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
     def send(self, message: Mapping[str, Any]) -> None:
         """One line; a process that is gone is noticed by who listens to it."""
-        with contextlib.suppress(OSError):
-            stream = self._stream()
-            stream.write(json.dumps(message) + "\n")
-            stream.flush()
-
-    def last_words(self) -> str:
-        """Why it ended, as far as it said so."""
-        code = self._process.wait()
-        self._said.seek(0)
-        lines = self._said.read().decode("utf-8", "replace")[-LAST_WORDS:].strip().splitlines()
-        how = f"by signal {-code}, perhaps for lack of memory" if code < 0 else f"with exit code {code}"
-        return f"its process ended {how}" + (f": {lines[-1]}" if lines else "")
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
 
     def close(self) -> None:
         """Stop speaking to it, and wait until it is gone."""
+        if self._said.closed:
+            return
+        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            self._stream().close()
+            self._process.stdin.close()
         try:
-            self._process.wait(timeout=10)
+            code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            code = self._process.wait()
         self._listener.join()
+        self._said.seek(0)
+        lines = self._said.read().decode("utf-8", "replace")[-LAST_WORDS:].strip().splitlines()
         self._said.close()
-
-    def _stream(self) -> IO[str]:
-        if self._process.stdin is None:
-            raise WorkError("a process for trials has no standard input.")
-        return self._process.stdin
+        how = f"by signal {-code}, perhaps for lack of memory" if code < 0 else f"with exit code {code}"
+        self.last_words = f"its process ended {how}" + (f": {lines[-1]}" if lines else "")
 
     def _listen(self, messages: queue.Queue[tuple[_Child, dict[str, Any] | None]]) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                messages.put((self, json.loads(line)))
-        messages.put((self, None))
+        try:
+            with self._process.stdout as lines:
+                for line in lines:
+                    with contextlib.suppress(json.JSONDecodeError):  # torn, as a process that dies leaves it
+                        messages.put((self, json.loads(line)))
+        finally:
+            messages.put((self, None))
 
 
 def packed(proposal: Proposal) -> dict[str, Any]:
@@ -250,19 +294,22 @@ def unpacked(values: Mapping[str, Any]) -> Proposal:
     return Proposal(**{**values, "method": get(values["method"])})
 
 
-def executor_of(folder: Path, attempts: Attempts, jobs: int) -> Executor:
-    """What runs so many trials at a time."""
+def executor_of(folder: Path, attempts: Attempts, jobs: int) -> tuple[Executor, str | None]:
+    """What runs so many trials at a time; and a note where these are fewer than were asked for."""
     if jobs == 1:
-        return Here(attempts)
+        return Here(attempts), None
     import torch
 
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return Processes(folder, jobs, gpus, attempts.model_name)
-
-
-def most_jobs() -> int:
-    """Trials that may run side by side here: each needs a core."""
-    return _cores()
+    most, what = _cores(), "core"
+    if attempts.uses_gpu:
+        most, what = torch.cuda.device_count(), "GPU"
+    note = None
+    if jobs > most:
+        note = f"--jobs {jobs}: {counted(most, 'trial')} at a time, as this machine has {counted(most, what)}."
+        jobs = most
+    if jobs == 1:
+        return Here(attempts), note
+    return Processes(folder, jobs, torch.get_num_threads(), on_gpus=attempts.uses_gpu), note
 
 
 def _cores() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tunewise.adapted import NO_MODEL, loaded
@@ -78,6 +78,7 @@ class Forecasting:
     untested: set[str] = field(default_factory=set)
     """Methods that are left out."""
     _work: dict[str, float] = field(default_factory=dict)
+    _parameters: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
         """Note the trials, and answer as if they had cost what was forecast."""
@@ -85,6 +86,7 @@ class Forecasting:
 
     def _noted(self, proposal: Proposal) -> Outcome:
         work = self._work[proposal.trial] = self._work.get(proposal.trial, 0.0) + proposal.forecast_work
+        self._parameters[proposal.trial] = proposal.parameters
         kind = proposal.method.work
         epochs = proposal.parameters.get("epochs")
         self.trials[proposal.trial] = PlannedTrial(
@@ -95,7 +97,7 @@ class Forecasting:
             stage=proposal.stage,
             passes=proposal.until or epochs,
             all_passes=epochs,
-            forecast_seconds=round(work / self._rate(kind), 1),
+            forecast_seconds=round(self._seconds(proposal), 1),
             forecast_memory_mb=round(self._memory_mb(kind, proposal.parameters.get("batch_size", 16))),
         )
         # Equal outcomes: which rate would win cannot be known, and any of them goes on to the same cost.
@@ -109,10 +111,15 @@ class Forecasting:
         footprint = loaded(self.ground.base.base).footprint
         return forecaster.memory_mb(kind, batch_size, footprint.parameters, footprint.itemsize)
 
-    def _rate(self, kind: str | None) -> float:
-        """Work a second: at the scoring rate, or, where work is not weighed by rates, at that of the kind."""
-        weighed = bool(self.ground.forecaster.rates)
-        return self.rates["score" if weighed or kind is None else kind]
+    def _seconds(self, proposal: Proposal) -> float:
+        """From its first pass to the last one asked for; work that decides may count no rates."""
+        forecaster = replace(self.ground.forecaster, rates=self.rates)
+        passes = proposal.until or proposal.parameters.get("epochs")
+        start = self._parameters.get(proposal.start_from or "")
+        work = forecaster.fit(proposal.method, {**proposal.parameters, "epochs": passes}, start)
+        if start is not None:  # it was made in a trial of its own
+            work -= forecaster.prompt_trial(int(start.get("shots", 0)))
+        return forecaster.seconds(work)
 
     def prune(self, trial: str, reason: str) -> None:
         """Nothing is pruned that did not run."""

@@ -33,6 +33,8 @@ REPEATED = 2
 """Leading tuned methods that are trained again."""
 MORE_SEEDS = (1, 2)
 """A second and a third, as what is added to the first."""
+TOLERANCE = 1.25
+"""By which a trial may take more than its forecast although others need the rest."""
 RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
 
@@ -353,16 +355,18 @@ class Race:
 
         What each may take is settled before any of them starts, so that it is the same however many run at a time.
         """
-        limited, promised = [], 0.0
+        limited = []
+        together = math.fsum(proposal.forecast_work for proposal in proposals)
         for proposal in proposals:
             limit = None
             if self.allowance.work is not None:
-                # Twice its forecast at most: one that was forecast too low must not eat what others were promised.
-                room = min(2 * proposal.forecast_work, max(0.0, self._left() - promised))
+                # Twice its forecast at most, and little beyond it where others need the rest: one that was
+                # forecast too low must not eat what others were promised.
+                own, left = proposal.forecast_work, max(0.0, self._left())
+                room = min(2 * own, max(left - (together - own), min(TOLERANCE * own, left)))
                 limit = self._work_of(proposal.trial) + room
                 if proposal.method.work is not None:
                     limit = min(limit, self.allowance.longest)
-                promised += proposal.forecast_work
             limited.append(replace(proposal, work_limit=limit))
         outcomes = self.runner.run_all(limited)
         for proposal, outcome in zip(proposals, outcomes, strict=True):

@@ -80,18 +80,20 @@ class Worker:
                 left.append(proposal)
             else:
                 outcomes[proposal.trial] = recorded
-        asks = any(proposal.method.work is not None for proposal in left)
-        executor = self.executor if asks else self._here  # another process would only load a model
+        # One alone has all cores here, and one that asks no model would only load it elsewhere.
+        several = len(proposals) > 1 and any(proposal.method.work is not None for proposal in left)
+        executor = self.executor if several else self._here
         running: dict[str, Proposal] = {}
         while left or running:
-            while left and executor.has_room(self._needs(left[0])):
+            while left and executor.has_room(self._needs(left[0], len(proposals))):
                 proposal = left.popleft()
                 refused = self._refused(proposal)
                 if refused is not None:
                     outcomes[proposal.trial] = refused
                     continue
                 running[proposal.trial] = proposal
-                executor.submit(proposal, self._recorded.get(proposal.trial, []), self._needs(proposal))
+                recorded_so_far = self._recorded.get(proposal.trial, [])
+                executor.submit(proposal, recorded_so_far, self._needs(proposal, len(proposals)))
             if running:
                 outcome = executor.wait(self)
                 self._settle(running.pop(outcome.trial), outcome)
@@ -137,11 +139,21 @@ class Worker:
         """Whether trials that run elsewhere must end now."""
         return self._clock_has_stopped()
 
-    def _needs(self, proposal: Proposal) -> Needs:
-        return Needs(
-            memory_mb=self.memory_mb.get(proposal.method.name, 0.0),
-            gpu=self.attempts.uses_gpu and proposal.method.work is not None,
-        )
+    def lost(self, proposal: Proposal, reason: str) -> Outcome:
+        """What becomes of a trial whose process is gone: what it had said last, or its failure."""
+        trial = proposal.trial
+        said = self._recorded.get(trial, [])
+        if said and said[-1]["event"] in (*ENDED, "paused"):
+            found = self._from_journal(proposal)
+            if found is not None:
+                return found
+        work = max(self._work_recorded(trial), self._live.get(trial, 0.0))
+        names = {"method": proposal.method.name, "model": self.attempts.model_name}
+        self.write("failed", trial, reason=reason, error="WorkError", work=work, **names)
+        return Outcome(trial, "failed", work=work)
+
+    def _needs(self, proposal: Proposal, beside: int) -> Needs:
+        return Needs(self.memory_mb.get(proposal.method.name, 0.0), beside)
 
     def _refused(self, proposal: Proposal) -> Outcome | None:
         """What becomes of a trial for which the clock leaves no time."""
