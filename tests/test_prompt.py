@@ -11,7 +11,7 @@ from tests.tiny import colour_task, copy_task
 from tunewise.adapted import AdaptedModel, reference
 from tunewise.errors import DataError, SettingError
 from tunewise.prompt import Demonstration, Prompt
-from tunewise.study.contest import base_model
+from tunewise.study.ground import base_model
 from tunewise.task import Choices, TaskSpec
 
 pytestmark = pytest.mark.usefixtures("float32")

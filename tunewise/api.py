@@ -89,7 +89,8 @@ def compare(
         WorkError: not one trial finished.
     """
     from tunewise.reading.folds import folded
-    from tunewise.study.contest import Contest, check_out, prepare
+    from tunewise.study.contest import Contest, check_out
+    from tunewise.study.ground import prepare
     from tunewise.study.learning import check_curves
 
     request = request_of(model, methods, budget, margin, seed, truncate, curve_budget if curve else None, jobs)
@@ -204,7 +205,7 @@ def plan(
     """
     from tunewise.reading.folds import folded
     from tunewise.recommend import Wishes
-    from tunewise.study.contest import prepare
+    from tunewise.study.ground import prepare
     from tunewise.study.plan import plan_of
 
     request = request_of(model, methods, budget, margin, seed, truncate)
@@ -238,7 +239,7 @@ def fit(
     """
     from tunewise.adapted import NO_MODEL, loaded, reference
     from tunewise.methods import get
-    from tunewise.study.contest import base_model, choose_methods
+    from tunewise.study.ground import base_model, choose_methods
     from tunewise.study.trials import fit_once
 
     found = get(method)

@@ -82,7 +82,7 @@ def with_methods(request: Request, methods: Sequence[str] | str | None, task: Ta
     """
     from dataclasses import replace
 
-    from tunewise.study.contest import choose_methods
+    from tunewise.study.ground import choose_methods
 
     chosen, notes = choose_methods(names_of(methods), task.spec)
     needs_model = any(method.work is not None for method in chosen)

@@ -32,8 +32,8 @@ from tunewise.reading.clean import without_leaks
 from tunewise.reading.folds import folded, rows_without
 from tunewise.reading.similar import likeness
 from tunewise.settings import Budget
-from tunewise.study.contest import Ground, prepare
 from tunewise.study.files import trainable_parameters
+from tunewise.study.ground import Ground, prepare
 from tunewise.study.rates import checked_rates
 from tunewise.study.stored import Request
 from tunewise.study.trials import Checked, MeteredTrial
@@ -313,7 +313,7 @@ class Filling:
 
 
 def _names(task: Task) -> tuple[str, ...]:
-    from tunewise.study.contest import choose_methods
+    from tunewise.study.ground import choose_methods
 
     return tuple(method.name for method in choose_methods(None, task.spec)[0])
 

@@ -13,7 +13,7 @@ from tunewise import api
 from tunewise.adapted import Predictor, reference
 from tunewise.methods import get, load_predictor, names, obstacle
 from tunewise.methods.base import FAMILIES, OFFERED
-from tunewise.study.contest import base_model
+from tunewise.study.ground import base_model
 from tunewise.study.trials import MeteredTrial
 from tunewise.task import Task
 

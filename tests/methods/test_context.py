@@ -12,7 +12,7 @@ from tests.tiny import colour_task, copy_task, make_model
 from tunewise.adapted import AdaptedModel, ModelRef, reference
 from tunewise.errors import TrialError
 from tunewise.methods import get
-from tunewise.study.contest import base_model
+from tunewise.study.ground import base_model
 from tunewise.study.trials import MeteredTrial
 from tunewise.task import Dataset, Task
 

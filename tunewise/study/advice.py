@@ -18,7 +18,7 @@ from tunewise.adapted import NO_MODEL, loaded
 from tunewise.cost import USUAL, Demand
 from tunewise.figures import counted, short
 from tunewise.methods.base import FAMILIES
-from tunewise.study.contest import Ground
+from tunewise.study.ground import Ground
 from tunewise.task import Choices
 
 BASELINE, PROMPT, SOFT, TUNED, HYBRID = FAMILIES

@@ -63,8 +63,8 @@ def main() -> None:
 
     import torch
 
-    from tunewise.study.contest import attempts_of, prepare
     from tunewise.study.executors import unpacked
+    from tunewise.study.ground import attempts_of, prepare
     from tunewise.study.stored import read_stored
 
     stored = read_stored(Path(sys.argv[1]))

@@ -10,47 +10,30 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tunewise.adapted import NO_MODEL, AdaptedModel, Constraint, ModelRef, forget_scores, loaded, reference
+from tunewise.adapted import forget_scores
 from tunewise.candidates import CANDIDATE, read_json, write_json
-from tunewise.cost import ModelShape
-from tunewise.errors import CandidateError, DataError, SettingError, WorkError
-from tunewise.figures import counted
-from tunewise.methods import get, load_predictor, obstacle, registered
-from tunewise.prompt import Prompt
+from tunewise.errors import CandidateError, SettingError, WorkError
+from tunewise.methods import load_predictor
 from tunewise.rule import Finalist, nominate
 from tunewise.run_files import NOT_AGAIN
 from tunewise.study import files
-from tunewise.study.attempts import Attempts, waiting
-from tunewise.study.budget import SAVING_SECONDS, Terms, settle
+from tunewise.study.attempts import waiting
+from tunewise.study.budget import SAVING_SECONDS
 from tunewise.study.evaluation import evaluate, write_predictions
 from tunewise.study.executors import executor_of
-from tunewise.study.folds import Folds, fits_of, forecast_of
-from tunewise.study.forecast import Forecaster, TokenStatistics
+from tunewise.study.folds import Folds
+from tunewise.study.ground import Ground, attempts_of, memory_mb, prepare
 from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events
 from tunewise.study.policy import MORE_SEEDS, Race
-from tunewise.study.rates import WITHOUT_MODEL, checked_rates
 from tunewise.study.runner import Worker
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
-from tunewise.task import Choices, Task, TaskSpec, Text
 
 NONE_TESTED = "not one finalist could be tested; {} tells why."
-
-
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """What every trial of a study stands on."""
-
-    task: Task
-    base: AdaptedModel
-    methods: tuple[Any, ...]
-    forecaster: Forecaster
-    terms: Terms
-    notes: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -172,7 +155,7 @@ class Contest:
             forecaster=ground.forecaster,
             attempts=attempts_of(self.folder, self.request, ground),
             past=self.past,
-            memory_mb=_memory_mb(ground) if self.request.jobs > 1 else {},
+            memory_mb=memory_mb(ground) if self.request.jobs > 1 else {},
             budget_seconds=ground.terms.seconds,
             kept_seconds=_kept_seconds(ground),
         )
@@ -253,29 +236,6 @@ def _kept_seconds(ground: Ground) -> dict[str, float]:
     return {**tests, "": SAVING_SECONDS + ground.forecaster.seconds(ground.terms.folds)}
 
 
-def attempts_of(folder: Path, request: Request, ground: Ground) -> Attempts:
-    """What runs trials of a study in this process."""
-    return Attempts(
-        folder=folder,
-        task=ground.task,
-        base=ground.base,
-        seed=request.seed,
-        forecaster=ground.forecaster,
-        model_name=request.model,
-    )
-
-
-def _memory_mb(ground: Ground) -> dict[str, float]:
-    """Forecast peak of a trial of each method."""
-    if ground.base.base == NO_MODEL:
-        return {}
-    footprint = loaded(ground.base.base).footprint
-    return {
-        method.name: ground.forecaster.memory_mb(method.work, 16, footprint.parameters, footprint.itemsize)
-        for method in ground.methods
-    }
-
-
 def race(ground: Ground, runner: Any) -> Race:
     """The race of a study, on a runner that works or one that only forecasts."""
     return Race(
@@ -287,126 +247,6 @@ def race(ground: Ground, runner: Any) -> Race:
         runner=runner,
         seeds=() if ground.task.folds else MORE_SEEDS,
     )
-
-
-def choose_methods(names: Sequence[str] | None, spec: TaskSpec) -> tuple[list[Any], list[str]]:
-    """Method classes to compare, and why those left out do not apply.
-
-    Raises:
-        SettingError: a name is unknown, or a method that was asked for does not apply.
-    """
-    wanted = list(registered().values()) if names is None else [get(name) for name in dict.fromkeys(names)]
-    chosen, notes = [], []
-    for method in wanted:
-        reason = obstacle(method, spec)
-        if reason is None:
-            chosen.append(method)
-        elif names is None:
-            notes.append(f"{method.name}: left out, {reason}.")
-        else:
-            raise SettingError(f"method {method.name!r} does not apply here: {reason}.")
-    order = list(registered().values())
-    return sorted(chosen, key=order.index), notes
-
-
-def base_model(spec: TaskSpec, model: ModelRef) -> AdaptedModel:
-    """The base model with the task's plain prompt: what every method starts from."""
-    constraint = Constraint() if isinstance(spec.answer, Choices) else None
-    return AdaptedModel(spec, model, Prompt(spec.instruction), constraint)
-
-
-def prepare(
-    task: Task, request: Request, *, rates: Mapping[str, float] | None = None, expected: str | None = None
-) -> Ground:
-    """Load the model where one is needed, count tokens, convert the budget; nothing is written.
-
-    Args:
-        task: with rows in all three splits, or in folds.
-        request: what is asked.
-        rates: those the study was started with; measured or taken from the cache otherwise.
-        expected: checksum that the model must have.
-
-    Raises:
-        RequestError: the request cannot be met.
-    """
-    for name, rows in (("validation", task.validation), ("test", task.test)):
-        if not len(rows) and not task.folds:
-            raise DataError(f"the {name} split has no rows; a comparison needs some. Give --{name}.")
-    methods, _ = choose_methods(request.methods, task.spec)
-    if request.model:
-        base, forecaster, more = _with_model(task, request, rates, expected)
-    else:
-        base, forecaster, more = _without_model(task, request)
-    folds = forecast_of(task, base, methods, forecaster) if task.folds else 0.0
-    terms = settle(request.budget, forecaster, methods, folds, fits_of(task))
-    kept = tuple(method for method in methods if method.name not in terms.dropped)
-    dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
-    return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))
-
-
-def _with_model(
-    task: Task, request: Request, rates: Mapping[str, float] | None, expected: str | None
-) -> tuple[AdaptedModel, Forecaster, list[str]]:
-    """The loaded base model with the task's prompt, forecasts for it, and what the reader should know."""
-    model = reference(request.model)
-    if expected is not None and model.sha256 != expected:
-        raise CandidateError(
-            f"the model {request.model!r} has checksum {model.sha256[:12]}…, expected {expected[:12]}…: "
-            "it has changed since the run began. Restore it, or start a new run."
-        )
-    base = base_model(task.spec, model)
-    notes = _check_lengths(task, base, truncate=request.truncate)
-    base = replace(base, prompt=replace(base.prompt, truncate=request.truncate))
-    tokens = TokenStatistics.of(base, task.train)
-    if rates is None:
-        rates, note = checked_rates(loaded(model)) if request.budget.unit == "seconds" else ({}, None)
-        notes += [note] if note else []
-    return base, _forecaster(task, loaded(model).shape, tokens, rates), notes
-
-
-def _without_model(task: Task, request: Request) -> tuple[AdaptedModel, Forecaster, list[str]]:
-    """The same where no method needs a language model: all that is counted are the seconds of fits and files."""
-    rates = WITHOUT_MODEL if request.budget.unit == "seconds" else {}
-    least = ModelShape(layers=1, hidden=1, intermediate=1, heads=1, kv_heads=1, head_size=1, vocabulary=1)
-    tokens = TokenStatistics(prefix=0, suffix=1.0, answer=1.0, nodes=0, turn=0.0, longest=1, median=1.0)
-    return base_model(task.spec, NO_MODEL), _forecaster(task, least, tokens, rates), []
-
-
-def _forecaster(task: Task, shape: ModelShape, tokens: TokenStatistics, rates: Mapping[str, float]) -> Forecaster:
-    answer = task.spec.answer
-    return Forecaster(
-        shape=shape,
-        tokens=tokens,
-        rates=rates,
-        n_train=len(task.train),
-        n_validation=len(task.validation),
-        n_test=len(task.test),
-        text_tokens=answer.max_tokens if isinstance(answer, Text) else None,
-    )
-
-
-def _check_lengths(task: Task, base: AdaptedModel, *, truncate: bool) -> list[str]:
-    """Refuse inputs longer than the context, or tell how many will be cut where that was asked for."""
-    notes: list[str] = []
-    for name, rows in (("train", task.train), ("validation", task.validation), ("test", task.test)):
-        long = base.check_lengths(rows.inputs)
-        if not long:
-            continue
-        are = "is" if len(long) == 1 else "are"
-        if truncate:
-            notes.append(
-                f"{counted(len(long), f'{name} input')} {are} longer than the model's context and {are} cut."
-            )
-            continue
-        renderer = base.renderer()
-        first = rows.examples[long[0]]
-        raise DataError(
-            f"{len(long)} of {counted(len(rows), f'{name} input')} {are} longer than the model's context of "
-            f"{renderer.model.context:,} tokens (the first is row {first.row}, "
-            f"{len(renderer.tokens([first.inputs])[0]):,} tokens with its prompt). "
-            "Shorten them, or cut them with --truncate."
-        )
-    return notes
 
 
 def check_out(folder: Path) -> None:

@@ -30,10 +30,10 @@ from tunewise.settings import Budget
 from tunewise.statistics.curves import LEAST_DRAWS, LEAST_SIZES
 from tunewise.study.again import BATCH_SIZE, Made, made_by, make_again, steps_of
 from tunewise.study.budget import amount
-from tunewise.study.contest import Ground, prepare
 from tunewise.study.evaluation import evaluate
 from tunewise.study.files import best_rows
 from tunewise.study.forecast import Forecaster
+from tunewise.study.ground import Ground, prepare
 from tunewise.study.journal import Event, mend
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
 from tunewise.study.stored import Stored, finished_events

@@ -10,7 +10,8 @@ from typing import Any
 from tunewise.adapted import NO_MODEL, loaded
 from tunewise.cost import USUAL, Demand
 from tunewise.study.advice import Advice, advise, situation_of
-from tunewise.study.contest import Ground, race
+from tunewise.study.contest import race
+from tunewise.study.ground import Ground
 from tunewise.study.history import past_studies
 from tunewise.study.policy import ANOTHER_SEED, Outcome, Proposal
 from tunewise.study.rates import WITHOUT_MODEL, rates_of
