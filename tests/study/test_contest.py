@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_a_number_ends_its_trial_only(tiny_folder: Path, tmp_
         known = {**registry.registered(), "full": Wild}
         patch.setattr(registry, "registered", lambda: known)
         patch.setattr("tunewise.study.ground.registered", lambda: known)
-        patch.setattr("tunewise.study.contest.get", lambda name: known[name])
+        patch.setattr("tunewise.study.ground.get", lambda name: known[name])
         task = replace(colour_task(32, 8, 8))
         api.compare(task, model=str(tiny_folder), methods="majority,full", budget="9trials", out=tmp_path / "r")
     ends = {e["trial"]: e for e in events_of(tmp_path / "r") if e["event"] in ("failed", "finished")}
@@ -360,7 +360,7 @@ def test_a_trial_that_fades_after_its_rung_is_worth_its_rung(
     monkeypatch.setattr(Fading, "search_space", classmethod(lambda *_: space))
     known = {**registered(), "lora": Fading}
     monkeypatch.setattr("tunewise.study.ground.registered", lambda: known)
-    monkeypatch.setattr("tunewise.study.contest.get", lambda name: known[name])
+    monkeypatch.setattr("tunewise.study.ground.get", lambda name: known[name])
     task = colour_task(32, 24, 24)
     api.compare(task, model=str(tiny_folder), methods="majority,lora", budget="9trials", out=tmp_path / "r")
     paused = {e["trial"]: e for e in events_of(tmp_path / "r") if e["event"] == "paused"}
