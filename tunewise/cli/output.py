@@ -350,6 +350,8 @@ def print_plan(plan: Any, data: str) -> None:
     say()
     of = f" of {figures.duration(plan.budget_seconds)}" if plan.budget_seconds else ""
     say(f"In all about {figures.duration(plan.total_seconds)}{of}, as measured on this machine.", style="bold")
+    if plan.task.folds:
+        say(f"- Of that {figures.duration(plan.test_seconds)} are for the finalists in the other folds.")
     for note in plan.notes:
         say(f"- {note}")
     families = ", then ".join(plan.advice.families)
