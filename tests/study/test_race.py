@@ -193,3 +193,38 @@ def test_forecasts_grow_with_what_is_done() -> None:
         FORECASTER.memory_mb(kind, 16, 134_515_008, 2) for kind in (None, "score", "train-lora", "train-full")
     ]
     assert memory == sorted(memory)
+
+
+@given(seconds=st.floats(60, 3000), share=st.floats(0.01, 0.3))
+def test_no_trial_is_asked_for_more_than_can_be_done_again(seconds: float, share: float) -> None:
+    allowance = Allowance(seconds * 3e11, None, longest=share * seconds * 3e11, spends_rest=False)
+    runner = Pretending()
+    race = Race(SPEC, None, METHODS, FORECASTER, allowance, runner, seeds=())
+    race.go()
+    whole: dict[str, float] = {}
+    for proposal in runner.asked:
+        assert not proposal.repeats
+        assert proposal.stage != "next rate"
+        whole[proposal.trial] = whole.get(proposal.trial, 0.0) + proposal.forecast_work
+        if proposal.method.work is not None:
+            assert proposal.work_limit is not None
+            assert proposal.work_limit <= allowance.longest
+            assert whole[proposal.trial] <= allowance.longest * (1 + 1e-9)
+    asked = {proposal.method.name for proposal in runner.asked}
+    assert asked.isdisjoint(runner.given_up)
+    assert asked | set(runner.given_up) >= {
+        method.name for method in METHODS if (method.work or "").startswith("train")
+    }
+
+
+def test_a_method_too_dear_to_be_done_again_shortens_no_other() -> None:
+    def passes(names: set[str], longest: float) -> dict[str, int]:
+        runner = Pretending()
+        methods = [method for method in METHODS if method.name in names]
+        Race(SPEC, None, methods, FORECASTER, Allowance(1e15, None, longest=longest), runner, seeds=()).go()
+        return {p.method.name: p.parameters["epochs"] for p in runner.asked if "epochs" in p.parameters}
+
+    whole = passes({"majority", "lora", "soft-prompt", "full"}, 1e15)
+    both = passes({"majority", "lora", "soft-prompt", "full"}, 1.2e13)
+    assert passes({"majority", "lora"}, 1.2e13)["lora"] == both["lora"] <= whole["lora"]
+    assert both != whole

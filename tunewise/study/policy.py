@@ -145,7 +145,10 @@ class Race:
     def go(self) -> None:
         """Run the whole policy."""
         prompts = [m for m in self.methods if m.family == "prompt engineering"]
-        self._do_all([self._simple(m, {}, "baseline") for m in self.methods if m.family == "baseline"])
+        baselines = [method for method in self.methods if method.family == "baseline"]
+        self._do_all(
+            [replace(self._proposal(m, {}, "baseline", None), forecast_work=self._overhead(m)) for m in baselines]
+        )
         self._prompts(prompts)
         self._waiting = [m for m in self.methods if m.work and m.work.startswith("train")]
         climbed = []
@@ -190,7 +193,7 @@ class Race:
             space = method.search_space(self.spec, self.model, self.forecaster.n_train)
             wanted: list[Proposal] = []
             for number, parameters in enumerate(_grid(space)):
-                work = self.forecaster.prompt_trial(parameters.get("shots", 0))
+                work = self.forecaster.prompt_trial(parameters.get("shots", 0)) + self._overhead(method)
                 promised = math.fsum(proposal.forecast_work for proposal in wanted)
                 holds = promised + work <= self._left() and work <= self.allowance.longest
                 if not holds or self._trials_left() < number + 1:
@@ -203,7 +206,7 @@ class Race:
                         f"{method.name}: ended after {number} of its prompts, to leave work for tuning."
                     )
                     break
-                wanted.append(self._simple(method, parameters, "prompt", work))
+                wanted.append(replace(self._proposal(method, parameters, "prompt", None), forecast_work=work))
             self._do_all(wanted)
 
     def _ladder(self, method: Any) -> Ladder | None:
@@ -335,10 +338,6 @@ class Race:
             proposal = self._proposal(ladder.method, ladder.parameters(rate), "next rate", None)
             wanted.append(replace(proposal, forecast_work=self._price(one)))
         self._do_all(wanted)
-
-    def _simple(self, method: Any, parameters: Mapping[str, Any], stage: str, work: float = 0.0) -> Proposal:
-        forecast = work + self._overhead(method)
-        return replace(self._proposal(method, parameters, stage, None), forecast_work=forecast)
 
     def _overhead(self, method: Any) -> float:
         return self.forecaster.weigh("overhead", self.forecaster.overhead(method.work))
