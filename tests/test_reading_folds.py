@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from typing import Any
 
@@ -12,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.tiny import colour_task
 from tunewise.reading import read
-from tunewise.reading.folds import FOLDS, drawn, folded, rows_without
+from tunewise.reading.folds import FOLDS, folded, rows_without
+from tunewise.reading.splits import in_folds
 from tunewise.task import Task
 
 
@@ -120,7 +120,7 @@ def test_texts_are_folded_too() -> None:
     seed=st.integers(0, 99),
 )
 def test_drawn_folds_are_alike_in_size_and_in_each_label(strata: list[str], seed: int) -> None:
-    folds = drawn(strata, list(range(len(strata))), random.Random(seed))
+    folds = in_folds(strata, list(range(len(strata))), FOLDS, str(seed))
     assert sorted(row for fold in folds for row in fold) == list(range(len(strata)))
     for label in set(strata):
         counts = [sum(strata[row] == label for row in fold) for fold in folds]

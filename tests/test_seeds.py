@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny import colour_task
+from tests.tiny import colour_task, in_float32
 from tunewise import api
 from tunewise.recommend.evidence import Evidence, read_evidence
 from tunewise.recommend.seeds import seeds
@@ -24,9 +24,7 @@ METHODS = ["majority", "few-shot", "lora", "soft-prompt", "prompt-then-lora"]
 def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study with room for repeats."""
     folder = tmp_path_factory.mktemp("seeds") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEWISE_DTYPE", "float32")
-        patch.setenv("TUNEWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    with in_float32(tmp_path_factory.mktemp("cache")):
         api.compare(colour_task(), model=str(tiny_folder), methods=METHODS, budget="40trials", out=folder)
     return folder
 

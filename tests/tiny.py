@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tunewise.task import Choices, Dataset, Example, Task, TaskSpec, Text
 
@@ -53,6 +57,15 @@ def make_model(folder: Path, *, chat: bool = True, context: int = 512) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def in_float32(cache: Path) -> Iterator[None]:
+    """Compute in float32, with what is measured kept in a folder of its own: for fixtures that outlive a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEWISE_DTYPE", "float32")
+        patch.setenv("TUNEWISE_CACHE", str(cache))
+        yield
 
 
 def colour_task(n_train: int = 48, n_validation: int = 24, n_test: int = 40) -> Task:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunewise.errors import CandidateError, SettingError, WorkError
-from tunewise.statistics import Difference, holm
+from tunewise.statistics import ROUNDING, Difference, holm
 
 Status = Literal["superior", "non-inferior", "undecided", "too_few_rows"]
 
@@ -28,8 +28,6 @@ SAME_COST = 1.10
 SIGNIFICANT = 0.05
 FEWEST_ROWS = 100
 """Labelled rows in all (train, validation and test) below which nothing is claimed."""
-ROUNDING = 2e-6
-"""`leaderboard.csv` keeps six decimals; the nomination must not depend on whether a score went through it."""
 
 
 @dataclass(frozen=True)

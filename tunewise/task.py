@@ -203,6 +203,11 @@ class Task:
     """Of a task with too few rows for a test: its rows in folds, of which the first is `validation` and the others
     are `train`; empty where there is a test."""
 
+    @property
+    def splits(self) -> dict[str, Dataset]:
+        """The three splits by their names."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
     @staticmethod
     def read(data: Any, **settings: Any) -> Task:
         """Read a task from a path, frame, list of dicts or `datasets.Dataset`; see `tunewise.reading.read`."""

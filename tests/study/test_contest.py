@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import colour_task, copy_task
+from tests.study.killing import peek, run_and_kill, script_of
+from tests.tiny import colour_task, copy_task, in_float32
 from tunewise import api
 from tunewise.adapted import AdaptedModel
 from tunewise.candidates import save_adapted
@@ -45,9 +40,7 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """One finished study, made once for all tests that only read it."""
     folder = tmp_path_factory.mktemp("study") / "run"
     cache = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEWISE_DTYPE", "float32")
-        patch.setenv("TUNEWISE_CACHE", str(cache))
+    with in_float32(cache):
         api.compare(colour_task(), model=str(tiny_folder), budget="40trials", out=folder)
     return folder
 
@@ -178,42 +171,15 @@ def test_a_loss_that_is_not_a_number_ends_its_trial_only(tiny_folder: Path, tmp_
     assert ends["full-2"]["event"] == "finished"
 
 
-KILLED = """
-import os, sys, torch
-torch.set_num_threads(1)
-sys.path.insert(0, {root!r})
-from dataclasses import replace
-from pathlib import Path
-from tests.tiny import colour_task
-from tunewise import api
-folder = Path({folder!r})
-if folder.exists():
-    api.resume(folder)
-else:
-    api.compare(colour_task(), model={model!r}, budget="40trials", out=folder)
-"""
-
-
 def test_killed_at_any_moment_and_resumed_it_ends_the_same(
     finished: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    root = str(Path(__file__).parents[2])
-    script = textwrap.dedent(KILLED.format(root=root, folder=str(folder), model=str(tiny_folder)))
+    script = script_of(folder, tiny_folder, 'colour_task(), budget="40trials"')
     waits = [("started", 3), ("reported", 9), ("paused", 2), ("finished", 9), ("tested", 3)]
     for event, count in waits:
-        process = subprocess.Popen([sys.executable, "-c", script], env=dict(os.environ))
-        try:
-            until = time.monotonic() + 120
-            while time.monotonic() < until and process.poll() is None:
-                if sum(e["event"] == event for e in _peek(folder)) >= count:
-                    break
-                time.sleep(0.002)
-        finally:
-            if process.poll() is None:
-                os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-    before = [e for e in _peek(folder) if e["event"] == "finished"]
+        run_and_kill(script, folder, event, count)
+    before = [e for e in peek(folder) if e["event"] == "finished"]
     api.resume(folder)
     after = events_of(folder)
     ended = [e["trial"] for e in after if e["event"] in ("finished", "pruned", "failed", "out_of_budget")]
@@ -245,9 +211,7 @@ def outcomes(folder: Path) -> dict[str, tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEWISE_DTYPE", "float32")
-        patch.setenv("TUNEWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    with in_float32(tmp_path_factory.mktemp("cache")):
         _go(folder, tiny_folder)
     return folder
 
@@ -315,13 +279,6 @@ def test_a_trial_stopped_between_its_rung_and_the_journal_is_paused_there(
     monkeypatch.setattr(Attempts, "_paused", pause)
     api.resume(folder)
     assert outcomes(folder) == outcomes(uninterrupted)
-
-
-def _peek(folder: Path) -> list[dict[str, Any]]:
-    try:
-        return events_of(folder)
-    except CandidateError:
-        return []
 
 
 def test_resuming_a_finished_run_changes_nothing(finished: Path, tmp_path: Path) -> None:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tiny import colour_task
+from tests.study.killing import run_and_kill, script_of
+from tests.tiny import colour_task, in_float32
 from tunewise import api
 from tunewise.errors import SettingError, WorkError
 from tunewise.methods import get
@@ -53,9 +48,7 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def alone(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study with one trial at a time."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEWISE_DTYPE", "float32")
-        patch.setenv("TUNEWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    with in_float32(tmp_path_factory.mktemp("cache")):
         api.compare(colour_task(), model=str(tiny_folder), methods=METHODS, budget="30trials", out=folder)
     return folder
 
@@ -91,44 +84,13 @@ def test_a_budget_in_operations_is_spent_alike(tiny_folder: Path, tmp_path: Path
     assert outcomes(tmp_path / "1") == outcomes(tmp_path / "2")
 
 
-SIDE_BY_SIDE = """
-import sys
-sys.path.insert(0, {root!r})
-import torch
-torch.set_num_threads(1)
-from pathlib import Path
-from tests.study import test_executors
-from tests.tiny import colour_task
-from tunewise import api
-from tunewise.study import executors
-executors._cores = lambda: 2
-folder = Path({folder!r})
-if folder.exists():
-    api.resume(folder)
-else:
-    settings = dict(methods=test_executors.METHODS, budget="30trials", jobs=2)
-    api.compare(colour_task(), model={model!r}, out=folder, **settings)
-"""
-
-
 def test_killed_while_two_run_and_resumed_it_ends_the_same(alone: Path, tiny_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    script = textwrap.dedent(
-        SIDE_BY_SIDE.format(root=str(Path(__file__).parents[2]), folder=str(folder), model=str(tiny_folder))
-    )
+    two_cores = "from tunewise.study import executors; executors._cores = lambda: 2"
+    compared = f'colour_task(), methods={METHODS}, budget="30trials", jobs=2'
+    script = script_of(folder, tiny_folder, compared, two_cores)
     for event, count in (("started", 5), ("paused", 1), ("reported", 30)):
-        process = subprocess.Popen([sys.executable, "-c", script], env=dict(os.environ))
-        try:
-            until = time.monotonic() + 120
-            while time.monotonic() < until and process.poll() is None:
-                path = folder / "trials.jsonl"
-                if path.exists() and sum(e["event"] == event for e in events_of(folder)) >= count:
-                    break
-                time.sleep(0.002)
-        finally:
-            if process.poll() is None:
-                os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        run_and_kill(script, folder, event, count)
     api.resume(folder)
     ended = [e["trial"] for e in events_of(folder) if e["event"] in ("finished", "pruned", "failed")]
     assert len(ended) == len(set(ended))

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tiny import WORDS
+from tests.study.killing import run_and_kill, script_of
+from tests.tiny import WORDS, in_float32
 from tunewise import api
 from tunewise.errors import DataError, SettingError
 from tunewise.methods import get
@@ -72,9 +67,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One finished study of all methods, made once for all tests that only read it."""
     folder = tmp_path_factory.mktemp("folds") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEWISE_DTYPE", "float32")
-        patch.setenv("TUNEWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    with in_float32(tmp_path_factory.mktemp("cache")):
         api.compare(few(), model=str(tiny_folder), budget="40trials", out=folder)
     return folder
 
@@ -181,41 +174,14 @@ def test_without_a_model_it_is_done_in_a_moment_and_a_bound_margin_picks_the_che
     assert wide.pick == cheapest or len({line["cost_work"] for line in study.leaderboard}) == 1
 
 
-KILLED = """
-import sys
-sys.path.insert(0, {root!r})
-import torch
-torch.set_num_threads(1)
-from pathlib import Path
-from tests.study.test_folds import few
-from tunewise import api
-folder = Path({folder!r})
-if folder.exists():
-    api.resume(folder)
-else:
-    api.compare(few(), model={model!r}, budget="40trials", out=folder)
-"""
-
-
 def test_killed_in_its_folds_and_resumed_it_ends_the_same(
     finished: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = textwrap.dedent(
-        KILLED.format(root=str(Path(__file__).parents[2]), folder=str(folder), model=str(tiny_folder))
-    )
+    few_rows = "from tests.study.test_folds import few"
+    script = script_of(folder, tiny_folder, 'few(), budget="40trials"', few_rows)
     for event, count in (("screened", 1), ("folded", 2), ("folded", 15), ("refitted", 4), ("tested", 6)):
-        process = subprocess.Popen([sys.executable, "-c", script], env=dict(os.environ))
-        try:
-            until = time.monotonic() + 120
-            while time.monotonic() < until and process.poll() is None:
-                if (folder / "trials.jsonl").exists() and len(of_kind(folder, event)) >= count:
-                    break
-                time.sleep(0.002)
-        finally:
-            if process.poll() is None:
-                os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        run_and_kill(script, folder, event, count)
     done = {(e["trial"], e["fold"]) for e in of_kind(folder, "folded")}
     api.resume(folder)
     again = [(e["trial"], e["fold"]) for e in of_kind(folder, "folded")]

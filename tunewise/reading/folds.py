@@ -13,15 +13,13 @@ four times more, each time without another fold, and answer the rows of that one
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
-from tunewise.reading.profile import in_folds
+from tunewise.reading.profile import of_folds
 from tunewise.reading.similar import in_clusters, likeness, near_clusters
-from tunewise.reading.splits import DEFAULT_VALIDATION, stratified_order
+from tunewise.reading.splits import DEFAULT_VALIDATION, in_folds, strata_of, stratified_order
 from tunewise.rule import FEWEST_ROWS
-from tunewise.task import Choices, Dataset, Example, Task
+from tunewise.task import Dataset, Task
 
 FOLDS = 5
 SCREENING = 0
@@ -44,50 +42,19 @@ def folded(task: Task) -> Task:
     together = in_clusters(rows, near)
     if len(set(together)) < FOLDS:
         return task
-    draw = random.Random(f"{task.source['seed']}/folds")
-    held = drawn([_stratum(row, task) for row in rows], together, draw)
+    held = in_folds(strata_of(rows, task.spec), together, FOLDS, f"{task.source['seed']}/folds")
     folds = tuple(Dataset(tuple(rows[place] for place in fold)) for fold in held)
     task = replace(task, test=Dataset(()), folds=folds)
     task = replace(task, train=rows_without(task, SCREENING), validation=task.folds[SCREENING])
-    return replace(task, profile=in_folds(task.profile, task) if task.profile else None)
+    return replace(task, profile=of_folds(task.profile, task) if task.profile else None)
 
 
 def rows_without(task: Task, fold: int | None) -> Dataset:
     """The rows of all folds but one, or of all of them, in an order whose every beginning is stratified."""
     left = (row for number, held in enumerate(task.folds) if number != fold for row in held)
     rows = sorted(left, key=lambda example: example.row)
-    order = stratified_order([_stratum(row, task) for row in rows], random.Random(f"{task.source['seed']}/train"))
+    order = stratified_order(strata_of(rows, task.spec), random.Random(f"{task.source['seed']}/train"))
     return Dataset(tuple(rows[place] for place in order))
-
-
-def drawn(strata: Sequence[str], together: Sequence[int], draw: random.Random) -> list[list[int]]:
-    """Positions of each of five folds, in ascending order; clusters stay whole.
-
-    The largest clusters go first, each into the fold that holds the fewest rows of its strata, of equals into that
-    with the fewest rows. So folds are alike in size; where clusters are single rows, in each stratum within a row.
-
-    Args:
-        strata: the label of each row; the same text for all where there are no labels.
-        together: the cluster of each row.
-        draw: decides the order of equals.
-    """
-    members: dict[int, list[int]] = {}
-    for position, cluster in enumerate(together):
-        members.setdefault(cluster, []).append(position)
-    units = list(members.values())
-    draw.shuffle(units)
-    folds: list[list[int]] = [[] for _ in range(FOLDS)]
-    held: list[Counter[str]] = [Counter() for _ in range(FOLDS)]
-    for unit in sorted(units, key=len, reverse=True):
-        counts = Counter(strata[position] for position in unit)
-
-        def load(fold: int, counts: Counter[str] = counts) -> tuple[int, int]:
-            return sum(number * held[fold][stratum] for stratum, number in counts.items()), len(folds[fold])
-
-        best = min(range(FOLDS), key=load)
-        folds[best] += unit
-        held[best] += counts
-    return [sorted(fold) for fold in folds]
 
 
 def _is_split_by_default(task: Task) -> bool:
@@ -97,7 +64,3 @@ def _is_split_by_default(task: Task) -> bool:
         and asked.get("validation") == DEFAULT_VALIDATION
         and bool(len(task.test))
     )
-
-
-def _stratum(row: Example, task: Task) -> str:
-    return row.target if isinstance(task.spec.answer, Choices) else ""

@@ -135,7 +135,7 @@ class Findings:
 
 def profile_of(task: Task, found: Findings) -> Profile:
     """Describe the splits of `task` and what was found on the way to them."""
-    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    splits = task.splits
     examples = [example for split in splits.values() for example in split]
     targets = [example.target for example in examples]
     classification = isinstance(task.spec.answer, Choices)
@@ -178,11 +178,10 @@ def profile_of(task: Task, found: Findings) -> Profile:
     )
 
 
-def in_folds(profile: Profile, task: Task) -> Profile:
+def of_folds(profile: Profile, task: Task) -> Profile:
     """`profile` with what it says of splits said of the folds of `task` instead."""
     before = _of_splits(_readable(profile.labels, task), profile.majority_share, profile.rows["test"])
-    splits = {"train": task.train, "validation": task.validation, "test": task.test}
-    labels = {name: _counts(split, task) for name, split in splits.items()} if profile.labels else {}
+    labels = {name: _counts(split, task) for name, split in task.splits.items()} if profile.labels else {}
     sizes = sorted({len(fold) for fold in task.folds})
     each = " to ".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
     tested = sum(map(len, task.folds[1:]))
@@ -193,7 +192,7 @@ def in_folds(profile: Profile, task: Task) -> Profile:
     )
     return replace(
         profile,
-        rows={name: len(split) for name, split in splits.items()},
+        rows={name: len(split) for name, split in task.splits.items()},
         labels=labels,
         warnings=(
             *(text for text in profile.warnings if text not in before),

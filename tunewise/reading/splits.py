@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 from tunewise.errors import SettingError
+from tunewise.task import Choices, Example, TaskSpec
 
 DEFAULT_TEST = 0.2
 """Share of the rows that become the test split when no test file is given."""
@@ -76,11 +77,7 @@ def carve(strata: Sequence[str], clusters: Sequence[int], total: int, seed: str)
         Positions in ascending order; empty when no cluster can be spared.
     """
     draw = random.Random(seed)
-    members: defaultdict[int, list[int]] = defaultdict(list)
-    for position, cluster in enumerate(clusters):
-        members[cluster].append(position)
-    units = list(members.values())
-    draw.shuffle(units)
+    units = _units(clusters, draw)
     counts = [Counter(strata[position] for position in unit) for unit in units]
     left = Counter(strata)
     lacking = _quotas(left, total, draw)
@@ -107,6 +104,37 @@ def carve(strata: Sequence[str], clusters: Sequence[int], total: int, seed: str)
     return sorted(position for unit in taken for position in units[unit])
 
 
+def in_folds(strata: Sequence[str], clusters: Sequence[int], folds: int, seed: str) -> list[list[int]]:
+    """Positions of each fold, in ascending order; clusters stay whole.
+
+    The largest clusters go first, each into the fold that holds the fewest rows of its strata, of equals into that
+    with the fewest rows. So folds are alike in size; where clusters are single rows, in each stratum within a row.
+
+    Args:
+        strata: the label of each row; the same text for all where there are no labels.
+        clusters: the cluster of each row.
+        folds: how many.
+        seed: decides the order of equals.
+    """
+    found: list[list[int]] = [[] for _ in range(folds)]
+    held: list[Counter[str]] = [Counter() for _ in range(folds)]
+    for unit in sorted(_units(clusters, random.Random(seed)), key=len, reverse=True):
+        counts = Counter(strata[position] for position in unit)
+
+        def load(fold: int, counts: Counter[str] = counts) -> tuple[int, int]:
+            return sum(number * held[fold][stratum] for stratum, number in counts.items()), len(found[fold])
+
+        best = min(range(folds), key=load)
+        found[best] += unit
+        held[best] += counts
+    return [sorted(fold) for fold in found]
+
+
+def strata_of(rows: Iterable[Example], spec: TaskSpec) -> list[str]:
+    """What each row is stratified by: its label, or the same for all where the answer is free text."""
+    return [row.target if isinstance(spec.answer, Choices) else "" for row in rows]
+
+
 def stratified_order(strata: Sequence[str], draw: random.Random) -> list[int]:
     """All positions, so ordered that the first N hold each stratum by its share, for every N.
 
@@ -128,6 +156,16 @@ def stratified_order(strata: Sequence[str], draw: random.Random) -> list[int]:
 def share_of(share: float, rows: int) -> int:
     """`share` of `rows` in whole rows, at least one."""
     return max(1, round(share * rows))
+
+
+def _units(clusters: Sequence[int], draw: random.Random) -> list[list[int]]:
+    """Positions cluster by cluster, in a random order of clusters."""
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for position, cluster in enumerate(clusters):
+        members[cluster].append(position)
+    units = list(members.values())
+    draw.shuffle(units)
+    return units
 
 
 def _quotas(counts: Mapping[str, int], total: int, draw: random.Random) -> Counter[str]:

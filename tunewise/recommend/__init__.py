@@ -27,8 +27,8 @@ from tunewise.recommend.reasons import ANSWERS, Findings, Reason, reasons
 from tunewise.recommend.recommendation import Compared, Recommendation
 from tunewise.recommend.seeds import seeds
 from tunewise.recommend.wishes import INSTRUCTED, Wishes
-from tunewise.rule import ROUNDING, Finalist, Verdict, by_cost, judge, nominate, told_apart
-from tunewise.statistics import Difference, rows_needed, rows_needed_continuous, smallest_margin
+from tunewise.rule import Finalist, Verdict, by_cost, judge, nominate, told_apart
+from tunewise.statistics import ROUNDING, Difference, rows_needed, rows_needed_continuous, smallest_margin
 
 __all__ = ["Compared", "Finalist", "Recommendation", "Wishes", "nominate", "recommend"]
 
@@ -73,16 +73,14 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
         sources=tuple(reason.source for reason in why),
         tied_with=findings.tied,
         runner_up=runner_up,
-        difference=_compared(-behind.value, -behind.high, -behind.low, behind, evidence) if behind else None,
+        difference=_compared(behind, evidence).turned if behind else None,
         margin=findings.margin,
         warnings=(*_exploring(evidence, wishes, left_out), *cautions(evidence, findings)),
         reference=findings.reference,
         nominee=findings.nominee,
         metric=evidence.metric.name,
         n_test=len(evidence.targets),
-        differences={
-            name: _compared(d.value, d.low, d.high, d, evidence, d.upper) for name, d in findings.to_pick.items()
-        },
+        differences={name: _compared(d, evidence) for name, d in findings.to_pick.items()},
         smallest_margin_shown=findings.smallest_margin,
         rows_needed=findings.rows_needed,
         next_commands=_next_commands(folder, evidence, pick.candidate if other or any(wishes.words()) else None),
@@ -99,13 +97,11 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
     )
 
 
-def _compared(
-    value: float, low: float, high: float, found: Difference, evidence: Evidence, upper: float | None = None
-) -> Compared:
+def _compared(found: Difference, evidence: Evidence) -> Compared:
     """A difference as it is told: folds share the rows that they were trained on, so nothing is tested there."""
     if evidence.folds:
-        return Compared(value, (low, high), None)
-    return Compared(value, (low, high), found.p, upper)
+        return Compared(found.value, (found.low, found.high), None)
+    return Compared(found.value, (found.low, found.high), found.p, found.upper)
 
 
 def _wished(evidence: Evidence, wishes: Wishes) -> tuple[Evidence, dict[str, str]]:
@@ -151,28 +147,27 @@ def _findings(evidence: Evidence, margin: float) -> Findings:
     to_nominee = evidence.differences_to(nominee)
     verdict = _verdict(evidence, reference, nominee, margin)
     to_pick = evidence.differences_to(verdict.pick)
-    if evidence.folds:
+    pick = evidence.entry(verdict.pick)
+    score, interval = pick.score, None
+    if evidence.folds:  # the rows chose, so the score is corrected, and nothing is claimed of differences
         choice = evidence.choice([one.candidate for one in _by_cost(evidence)], margin / 100)
-        return Findings(
-            reference=reference,
-            nominee=nominee,
-            verdict=verdict,
-            margin=margin,
-            score=choice.value,
-            interval=choice.interval,
-            to_pick=to_pick,
-            tied=tuple(to_pick),
-            smallest_margin=None,
-            rows_needed=None,
-        )
-    return Findings(
+        score, interval = choice.value, choice.interval
+    found = Findings(
         reference=reference,
         nominee=nominee,
         verdict=verdict,
         margin=margin,
-        score=evidence.entry(verdict.pick).score,
-        interval=evidence.interval(evidence.entry(verdict.pick)),
+        score=score,
+        interval=interval or evidence.interval(pick),
         to_pick=to_pick,
+        tied=tuple(to_pick),
+        smallest_margin=None,
+        rows_needed=None,
+    )
+    if evidence.folds:
+        return found
+    return replace(
+        found,
         tied=tuple(name for name, apart in told_apart(to_pick).items() if not apart),
         smallest_margin=smallest_margin(list(verdict.uppers.values())) if verdict.uppers else None,
         rows_needed=_rows_needed(evidence, nominee, to_nominee, verdict, margin / 100),

@@ -30,6 +30,12 @@ class Compared:
     upper: float | None = None
     """One-sided 95 % upper bound."""
 
+    @property
+    def turned(self) -> Compared:
+        """The same the other way round; a one-sided bound does not turn."""
+        low, high = self.ci
+        return Compared(-self.value, (-high, -low), self.p)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         data: dict[str, Any] = {"value": self.value, "ci": list(self.ci), "p": self.p}

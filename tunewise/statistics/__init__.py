@@ -14,11 +14,12 @@ from tunewise.statistics.margins import rows_needed, rows_needed_continuous, sma
 from tunewise.statistics.proportions import mcnemar_exact, tango, wilson
 from tunewise.statistics.resampling import RESAMPLES, Bootstrap, Floats, ScoresOf, bca, bootstrap
 from tunewise.statistics.seeds import MethodDifference, method_difference
-from tunewise.statistics.selection import Choice, corrected_choice, out_of_fold_choice
+from tunewise.statistics.selection import ROUNDING, Choice, corrected_choice, out_of_fold_choice
 
 __all__ = [
     "CONFIDENCE",
     "RESAMPLES",
+    "ROUNDING",
     "Bootstrap",
     "Choice",
     "Difference",

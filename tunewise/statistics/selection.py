@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tunewise.metrics import Metric
 
 CHOICE_RESAMPLES = 1000
-_ROUNDING = 2e-6
-"""As in the rule: a choice must not depend on how a score was rounded."""
+ROUNDING = 2e-6
+"""`leaderboard.csv` keeps six decimals; a choice must not depend on whether a score went through it."""
 
 
 @dataclass(frozen=True)
@@ -123,5 +123,5 @@ def out_of_fold_choice(
 
 def _first_within(scores: Floats, margin: float) -> NDArray[np.intp]:
     """Of each line of [draws, candidates], the first candidate within the margin of the highest."""
-    found: NDArray[np.intp] = (scores >= scores.max(axis=1, keepdims=True) - margin - _ROUNDING).argmax(axis=1)
+    found: NDArray[np.intp] = (scores >= scores.max(axis=1, keepdims=True) - margin - ROUNDING).argmax(axis=1)
     return found

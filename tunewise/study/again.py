@@ -11,12 +11,10 @@ from typing import Any
 
 from tunewise.adapted import Predictor
 from tunewise.methods import get
+from tunewise.study.forecast import BATCH_SIZE, Forecaster, steps_of
 from tunewise.study.journal import Event
 from tunewise.study.trials import MeteredTrial
 from tunewise.task import Dataset
-
-BATCH_SIZE = 16
-"""Of a tuned method that says nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +38,17 @@ class Made:
         """Demonstrations in its prompt."""
         return int((self.start or self).parameters.get("shots", 0))
 
+    def forecast(self, forecaster: Forecaster) -> float:
+        """Work of making it again, what it starts from first."""
+        start = forecaster.prompt_trial(self.shots) if self.start else 0.0
+        return start + forecaster.fit(self.method, self.parameters, self.shots)
+
     def step_on(self, rows: int) -> int:
         """The step of its best candidate after as many passes over another number of rows."""
         if "epochs" not in self.parameters:
             return self.step
         size = self.parameters.get("batch_size", BATCH_SIZE)
         return max(1, round(self.step * steps_of(rows, size) / steps_of(self.rows, size)))
-
-
-def steps_of(rows: int, batch_size: int) -> int:
-    """Steps of one pass."""
-    return -(-rows // batch_size)
 
 
 def made_by(events: Iterable[Event]) -> dict[str, Made]:

@@ -23,7 +23,7 @@ from tunewise.methods import load_predictor
 from tunewise.methods.base import Verdict
 from tunewise.study.evaluation import write_predictions
 from tunewise.study.files import artifact_mb, origin, trainable_parameters
-from tunewise.study.forecast import Forecaster
+from tunewise.study.forecast import BATCH_SIZE, Forecaster, steps_of
 from tunewise.study.journal import Event
 from tunewise.study.policy import Outcome, Proposal, method_of
 from tunewise.study.trials import Checked, MeteredTrial, standing_of
@@ -142,8 +142,8 @@ class Attempts:
         shutil.rmtree(waiting(self.folder, proposal.trial) if kept else folder, ignore_errors=True)
         pause_at = None
         if proposal.until is not None:
-            size = proposal.parameters.get("batch_size", 16)
-            pause_at = proposal.until * -(-len(self.task.train) // size)
+            size = proposal.parameters.get("batch_size", BATCH_SIZE)
+            pause_at = proposal.until * steps_of(len(self.task.train), size)
         limit = proposal.work_limit
         trial = MeteredTrial(
             seed=self.seed + proposal.more_seed,

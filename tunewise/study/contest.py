@@ -149,17 +149,19 @@ class Contest:
     def _worker(self) -> Worker:
         """What runs the trials."""
         ground = self.ground
+        attempts = attempts_of(self.folder, self.request, ground)
+        executor, note = executor_of(self.folder, attempts, self.request.jobs)
         worker = Worker(
             folder=self.folder,
             journal=self.journal,
             forecaster=ground.forecaster,
-            attempts=attempts_of(self.folder, self.request, ground),
+            attempts=attempts,
+            executor=executor,
             past=self.past,
             memory_mb=memory_mb(ground) if self.request.jobs > 1 else {},
             budget_seconds=ground.terms.seconds,
             kept_seconds=_kept_seconds(ground),
         )
-        worker.executor, note = executor_of(self.folder, worker.attempts, self.request.jobs)
         if note:
             worker.say(note)
         return worker

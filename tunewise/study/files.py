@@ -88,7 +88,6 @@ def model_record(base: ModelRef) -> dict[str, Any]:
 
 def task_record(task: Task) -> dict[str, Any]:
     """The content of `task.json`."""
-    splits = {"train": task.train, "validation": task.validation, "test": task.test}
     folds = {"folds": [_numbers(fold) for fold in task.folds]} if task.folds else {}
     return {
         "format": 1,
@@ -96,7 +95,7 @@ def task_record(task: Task) -> dict[str, Any]:
         "spec": task.spec.to_json(),
         "source": dict(task.source),
         "profile": task.profile.to_json() if task.profile else None,
-        "splits": {name: _numbers(rows) for name, rows in splits.items()},
+        "splits": {name: _numbers(rows) for name, rows in task.splits.items()},
         **folds,
     }
 

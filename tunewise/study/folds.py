@@ -37,6 +37,7 @@ from tunewise.whole import put_folder, write_text
 FINALISTS = 4
 """That go through the other folds, at most; baselines beside them."""
 NO_ROOM = "the budget did not hold it in the other folds"
+NO_TIME = "the time of the budget was used up before it could go through the other folds"
 
 
 def fits_of(task: Task) -> int:
@@ -52,8 +53,10 @@ def forecast_of(task: Task, base: AdaptedModel, methods: Sequence[Any], forecast
     works = []
     for method in methods:
         if method.work is not None:
-            start = settings.get(method.starts_from) if method.starts_from else None
-            fit = forecaster.fit(method, settings[method.name], start)
+            prompt = settings.get(method.starts_from or "")
+            shots = int((prompt or settings[method.name]).get("shots", 0))
+            fit = forecaster.fit(method, settings[method.name], shots)
+            fit += forecaster.prompt_trial(shots) if prompt is not None else 0.0
             answers = forecaster.evaluation(n_train, tuned=method.work.startswith("train"))
             works.append(fits_of(task) * fit + answers)
     return math.fsum(sorted(works)[-FINALISTS:])
@@ -88,12 +91,10 @@ class Folds:
         taken = 0
         for row in (by_method[method] for method in finalists if method in by_method):
             counts = get(row.method).family != "baseline"
-            if counts and taken and not self._begun(row) and self.is_late(self._spent(row, "seconds")):
-                text = (
-                    f"{row.method}: the time of the budget was used up before it could go through the other folds."
-                )
-                self.journal.write("message", None, text=text)
-                self._prune(row, "the time of the budget was used up before it could go through the other folds")
+            begun = self._has("folded", row.trial)
+            if counts and taken and not begun and self.is_late(self._spent(row, "seconds")):
+                self.journal.write("message", None, text=f"{row.method}: {NO_TIME}.")
+                self._prune(row, NO_TIME)
                 continue
             taken += counts
             self._through(row)
@@ -140,11 +141,13 @@ class Folds:
             made = made.start
         return fits_of(self.task) * once
 
-    def _begun(self, row: Row) -> bool:
-        return any(event["trial"] == row.trial and event["event"] == "folded" for event in self._events)
+    def _has(self, event: str, trial: str, **fields: Any) -> bool:
+        """Whether an earlier process recorded it."""
+        wanted = {"event": event, "trial": trial, **fields}
+        return any(wanted.items() <= one.items() for one in self._events)
 
     def _prune(self, row: Row, reason: str) -> None:
-        if not any(event["trial"] == row.trial and event["event"] == "pruned" for event in self._events):
+        if not self._has("pruned", row.trial):
             stood = {"value": row.validation_score, "log_loss": row.log_loss}
             took = {"work": row.work, "seconds": row.seconds}
             self.journal.write("pruned", row.trial, reason=reason, **stood, **took)
@@ -152,15 +155,13 @@ class Folds:
 
     def _through(self, row: Row) -> None:
         """All folds but the first, then all rows; what goes wrong is recorded, and ends this finalist only."""
-        tested = any(event["trial"] == row.trial and event["event"] == "tested" for event in self._events)
-        if tested and self._answers(row).exists():
+        if self._has("tested", row.trial) and self._answers(row).exists():
             return
         made, where = self._made[row.trial], ""
         try:
-            for fold in range(len(self.task.folds)):
-                if fold != SCREENING:
-                    where = f"in fold {fold + 1}"
-                    self._answer(made, fold)
+            for fold in self._others():
+                where = f"in fold {fold + 1}"
+                self._answer(made, fold)
             where = "on all rows"
             self._ship(made)
         except Exception as error:  # as in a trial: recorded with its reason, and the others go on
@@ -173,8 +174,7 @@ class Folds:
     def _answer(self, made: Made, fold: int) -> None:
         """Fit it without one fold, and keep what it answers to that fold."""
         path = self._place(made.trial, fold) / "answers.jsonl"
-        known = (event["trial"] == made.trial and event.get("fold") == fold + 1 for event in self._events)
-        if any(known) and path.exists():
+        if self._has("folded", made.trial, fold=fold + 1) and path.exists():
             return
         self._say(f"{made.trial}: fold {fold + 1} of {len(self.task.folds)}")
         predictor, standing = self._fit(made, rows_without(self.task, fold), path.parent)
@@ -187,8 +187,7 @@ class Folds:
     def _ship(self, made: Made) -> None:
         """Fit it on all rows, and put it where the candidate of its method stands."""
         target = self.folder / "candidates" / made.method.name
-        known = any(event["trial"] == made.trial and event["event"] == "refitted" for event in self._events)
-        if known and (target / CANDIDATE).exists():
+        if self._has("refitted", made.trial) and (target / CANDIDATE).exists():
             return
         self._say(f"{made.trial}: all rows, to be used")
         rows = rows_without(self.task, None)

@@ -23,12 +23,19 @@ from tunewise.engine.scoring import LabelTrie, close_labels
 from tunewise.engine.tree import common_prefix
 from tunewise.task import Choices, Dataset
 
+BATCH_SIZE = 16
+"""Of a tuned method that says nothing of it."""
 PADDING = 1.3
 """In attention, rows of similar lengths stand side by side; the count itself is exact afterwards."""
 SOFT_TOKENS = 20
 """Of a soft prompt, as far as a forecast goes."""
 OVERHEAD_SECONDS = {"baseline": 1.0, "trial": 0.5, "train-full": 4.0}
 """What a trial takes beside its counted work: features and files; `full` writes a whole model."""
+
+
+def steps_of(rows: int, batch_size: int) -> int:
+    """Training steps of one pass over so many rows."""
+    return math.ceil(rows / batch_size)
 
 
 @dataclass(frozen=True)
@@ -138,28 +145,29 @@ class Forecaster:
         biased = min(BATCH_ROWS, self.n_train) if self.text_tokens is None else 0
         return self.evaluation(self.n_validation + biased, demonstrations)
 
-    def fit(self, method: Any, settings: Mapping[str, Any], start: Mapping[str, Any] | None = None) -> float:
-        """Work of making a candidate from first to last.
+    def fit(self, method: Any, settings: Mapping[str, Any], shots: int = 0) -> float:
+        """Work of making a candidate from its start to its last step.
 
         Args:
             method: of the candidate.
             settings: its hyper-parameters.
-            start: those of the prompt that it starts from; None for the base model.
+            shots: demonstrations in its prompt.
         """
         work = self.weigh("overhead", self.overhead(method.work))
         if method.work is None:
             return work
-        shots = int((settings if start is None else start).get("shots", 0))
-        if start is not None or not method.work.startswith("train"):
+        if not method.work.startswith("train"):
             work += self.prompt_trial(shots)
-        if method.work.startswith("train"):
-            work += int(settings["epochs"]) * self.epoch(method.work, settings.get("batch_size", 16), shots)
+        else:
+            work += int(settings["epochs"]) * self.epoch(
+                method.work, settings.get("batch_size", BATCH_SIZE), shots
+            )
         return work
 
     def epoch(self, kind: str, batch_size: int, demonstrations: int = 0) -> float:
         """Work of one pass over the training rows, checked once on validation."""
         t = self.tokens
-        steps = math.ceil(self.n_train / batch_size)
+        steps = steps_of(self.n_train, batch_size)
         prefix = self._prefix(demonstrations) + (SOFT_TOKENS if kind == "train-soft-prompt" else 0)
         step = self._pass(kind, self.n_train / steps, t.suffix + t.answer, t.answer, prefix)
         checks = 1.0 if steps >= 8 else steps / 8

@@ -160,7 +160,7 @@ def _forecaster(task: Task, shape: ModelShape, tokens: TokenStatistics, rates: M
 def _check_lengths(task: Task, base: AdaptedModel, *, truncate: bool) -> list[str]:
     """Refuse inputs longer than the context, or tell how many will be cut where that was asked for."""
     notes: list[str] = []
-    for name, rows in (("train", task.train), ("validation", task.validation), ("test", task.test)):
+    for name, rows in task.splits.items():
         long = base.check_lengths(rows.inputs)
         if not long:
             continue

@@ -23,22 +23,22 @@ from typing import Any
 from tunewise.adapted import NO_MODEL, loaded
 from tunewise.errors import CandidateError, SettingError, reason_of
 from tunewise.figures import counted, duration, score
-from tunewise.reading.splits import stratified_order
+from tunewise.reading.splits import strata_of, stratified_order
 from tunewise.rule import FEWEST_ROWS
 from tunewise.run_files import CURVE, Fields, read_json, read_lines
 from tunewise.settings import Budget
 from tunewise.statistics.curves import LEAST_DRAWS, LEAST_SIZES
-from tunewise.study.again import BATCH_SIZE, Made, made_by, make_again, steps_of
+from tunewise.study.again import Made, made_by, make_again
 from tunewise.study.budget import amount
 from tunewise.study.evaluation import evaluate
 from tunewise.study.files import best_rows
-from tunewise.study.forecast import Forecaster
+from tunewise.study.forecast import BATCH_SIZE, Forecaster, steps_of
 from tunewise.study.ground import Ground, prepare
 from tunewise.study.journal import Event, mend
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
 from tunewise.study.stored import Stored, finished_events
 from tunewise.study.trials import MeteredTrial
-from tunewise.task import Choices, Dataset, Task
+from tunewise.task import Dataset, Task
 
 FIRST_SIZE = 8
 LEAST_ROWS = 32
@@ -208,10 +208,8 @@ class _Survey:
         if self.budget.unit == "trials":
             return 1.0
         finalist = self._finalist(fit)
-        kind, start = finalist.method.work, finalist.start
-        work = replace(self.forecaster, n_train=fit.size).fit(
-            finalist.method, finalist.parameters, start.parameters if start else None
-        )
+        kind = finalist.method.work
+        work = finalist.forecast(replace(self.forecaster, n_train=fit.size))
         if kind is None:
             return work
         rows = self.forecaster.n_test
@@ -269,7 +267,7 @@ class _Survey:
         train = self.ground.task.train
         if self._is_whole(fit) and fit.draw == 0:  # as the study had them
             return train
-        strata = [row.target if isinstance(self.ground.task.spec.answer, Choices) else "" for row in train]
+        strata = strata_of(train, self.ground.task.spec)
         order = stratified_order(strata, random.Random(f"{self.stored.request.seed}/curve/{fit.draw}"))
         return train.take(order[: fit.size])
 

@@ -11,6 +11,7 @@ from tunewise.adapted import NO_MODEL, loaded
 from tunewise.cost import USUAL, Demand
 from tunewise.study.advice import Advice, advise, situation_of
 from tunewise.study.contest import race
+from tunewise.study.forecast import BATCH_SIZE
 from tunewise.study.ground import Ground
 from tunewise.study.history import past_studies
 from tunewise.study.policy import ANOTHER_SEED, Outcome, Proposal
@@ -99,7 +100,7 @@ class Forecasting:
             passes=proposal.until or epochs,
             all_passes=epochs,
             forecast_seconds=round(self._seconds(proposal), 1),
-            forecast_memory_mb=round(self._memory_mb(kind, proposal.parameters.get("batch_size", 16))),
+            forecast_memory_mb=round(self._memory_mb(kind, proposal.parameters.get("batch_size", BATCH_SIZE))),
         )
         # Equal outcomes: which rate would win cannot be known, and any of them goes on to the same cost.
         status = "finished" if proposal.until is None else "paused"
@@ -116,11 +117,9 @@ class Forecasting:
         """From its first pass to the last one asked for; work that decides may count no rates."""
         forecaster = replace(self.ground.forecaster, rates=self.rates)
         passes = proposal.until or proposal.parameters.get("epochs")
-        start = self._parameters.get(proposal.start_from or "")
-        work = forecaster.fit(proposal.method, {**proposal.parameters, "epochs": passes}, start)
-        if start is not None:  # it was made in a trial of its own
-            work -= forecaster.prompt_trial(int(start.get("shots", 0)))
-        return forecaster.seconds(work)
+        prompt = self._parameters.get(proposal.start_from or "", proposal.parameters)
+        settings = {**proposal.parameters, "epochs": passes}
+        return forecaster.seconds(forecaster.fit(proposal.method, settings, int(prompt.get("shots", 0))))
 
     def prune(self, trial: str, reason: str) -> None:
         """Nothing is pruned that did not run."""

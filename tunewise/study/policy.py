@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from tunewise.study.evaluation import preference
-from tunewise.study.forecast import Forecaster
+from tunewise.study.forecast import BATCH_SIZE, Forecaster
 from tunewise.study.ladders import LEAST_PASSES, Ladder, fit_in
 from tunewise.task import TaskSpec
 
@@ -154,8 +154,9 @@ class Race:
         climbed = []
         # What is left is shared out anew before each: forecasts are not what trials then cost.
         while self._waiting:
-            self._give_up([method for method in self._waiting if self._ladder(method) is None])
-            wanted = [ladder for method in self._waiting if (ladder := self._ladder(method)) is not None]
+            able = {method: self._ladder(method) for method in self._waiting}
+            self._give_up([method for method, ladder in able.items() if ladder is None])
+            wanted = [ladder for ladder in able.values() if ladder is not None]
             ladders = fit_in(wanted, self._price, self._fits, self.runner.say)
             self._give_up([one for one in self._waiting if one not in [ladder.method for ladder in ladders]])
             if not ladders:
@@ -241,7 +242,7 @@ class Race:
 
     def _price(self, ladder: Ladder) -> float:
         shots = self._demonstrations(ladder.method)
-        epoch = self.forecaster.epoch(ladder.method.work, ladder.fixed.get("batch_size", 16), shots)
+        epoch = self.forecaster.epoch(ladder.method.work, ladder.fixed.get("batch_size", BATCH_SIZE), shots)
         passes = ladder.epochs + (len(ladder.rates) - 1) * ladder.rung
         return passes * epoch + len(ladder.rates) * self._overhead(ladder.method)
 

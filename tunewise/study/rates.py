@@ -170,9 +170,8 @@ def _training(model: LanguageModel, kind: str, rows: int) -> Callable[[], object
     def step() -> None:
         if not training:
             pairs = Pairs(_prompts(model, PREFIX, rows), _tokens(model, [2] * rows))
-            training.append(
-                Training(model, starts[kind](), pairs, Recipe(0.0, rows))
-            )  # a rate of 0 learns nothing
+            nothing_learnt = Recipe(0.0, rows)
+            training.append(Training(model, starts[kind](), pairs, nothing_learnt))
         for _ in training[0].steps(training[0].step + 1):
             pass
 

@@ -37,6 +37,8 @@ class Worker:
     forecaster: Forecaster
     attempts: Attempts
     """Runs trials in this process, and records for those that run elsewhere; its events come here."""
+    executor: Executor
+    """Where trials run that ask a model and may run side by side."""
     past: list[Event]
     """Events that earlier processes recorded."""
     memory_mb: dict[str, float] = field(default_factory=dict)
@@ -46,8 +48,6 @@ class Worker:
     kept_seconds: dict[str, float] = field(default_factory=dict)
     """Of a budget in time, what follows the search will take: the test of each method, and saving."""
     stopped_by_clock: bool = False
-    executor: Executor = field(init=False)
-    """Where trials run that ask a model: in this process, one at a time, unless another one is set."""
     _said: set[str] = field(default_factory=set)
     _live: dict[str, float] = field(default_factory=dict)
     """Work so far of the trials that run."""
@@ -55,7 +55,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.attempts.sink = self
         self.attempts.must_end = self._clock_has_stopped
-        self._here = self.executor = Here(self.attempts)
+        self._here = Here(self.attempts)
         self._recorded: dict[str, list[Event]] = {}
         repeats = repeats_of(self.past)
         for event in self.past:
