@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.tiny import colour_task
 from tunewise.reading import read
-from tunewise.reading.folds import FOLDS, folded, rows_without
+from tunewise.reading.folds import CHOOSING, FEWEST_VALIDATION, FOLDS, folded, rows_without
 from tunewise.reading.splits import in_folds
 from tunewise.task import Task
 
@@ -41,17 +41,55 @@ def test_below_a_hundred_rows_the_folds_hold_every_row_once() -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    [{"validation": 0.3}, {"validation": 10}, {"validation": 0}, {"train_rows": 20}, {"test": rows_of(80)[60:]}],
+    [{"validation": 0.3}, {"validation": 10}, {"validation": 0}, {"train_rows": 20}],
 )
-def test_splits_that_were_asked_for_stay(asked: dict[str, Any]) -> None:
-    task = read(rows_of(60), **asked)
+@pytest.mark.parametrize("rows", [60, 160])
+def test_splits_that_were_asked_for_stay(asked: dict[str, Any], rows: int) -> None:
+    task = read(rows_of(rows), **asked)
     assert folded(task) is task
 
 
-def test_a_hundred_rows_and_tasks_made_by_hand_keep_their_test() -> None:
-    for task in (read(rows_of(100)), colour_task(20, 10, 10)):
-        assert folded(task) is task
-    assert folded(read(rows_of(99))).folds
+def test_tasks_made_by_hand_keep_their_splits() -> None:
+    task = colour_task(20, 10, 10)
+    assert folded(task) is task
+
+
+def test_from_a_hundred_rows_on_the_folds_stand_beside_the_test() -> None:
+    assert folded(read(rows_of(99))).tested_in_folds
+    plain = read(rows_of(100))
+    task = folded(plain)
+    assert not task.tested_in_folds
+    assert task.test == plain.test
+    assert sorted(len(fold) for fold in task.folds) == [26, 27, 27]
+    assert len(task.folds) == CHOOSING
+    assert task.validation == task.folds[0]
+    beside = sorted(numbers(plain.train) + numbers(plain.validation))
+    assert sorted(row for fold in task.folds for row in numbers(fold)) == beside
+    assert sorted(numbers(rows_without(task, None))) == beside
+
+
+def test_a_test_file_stays_however_few_the_rows() -> None:
+    given = rows_of(80)[60:]
+    task = folded(read(rows_of(60), test=given))
+    assert len(task.test) == 20
+    assert [len(fold) for fold in task.folds] == [20, 20, 20]
+
+
+def test_enough_validation_rows_choose_without_folds() -> None:
+    enough = read(rows_of(500))
+    assert len(enough.validation) == FEWEST_VALIDATION
+    assert folded(enough) is enough
+    assert folded(read(rows_of(490))).folds
+
+
+def test_the_profile_tells_that_folds_choose() -> None:
+    task = folded(read(rows_of(120)))
+    assert task.profile is not None
+    said = " ".join(task.profile.warnings)
+    assert "Too few rows for a validation split to choose on: in 3 folds of 32 rows" in said
+    assert "Their answers to all 96 rows choose" in said
+    assert "The test has 24 rows" in said
+    assert task.profile.rows == {"train": 64, "validation": 32, "test": 24}
 
 
 def test_groups_and_near_duplicates_stay_in_one_fold() -> None:

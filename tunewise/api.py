@@ -90,7 +90,7 @@ def compare(
     """
     from tunewise.reading.folds import folded
     from tunewise.study.contest import Contest, check_out
-    from tunewise.study.ground import prepare
+    from tunewise.study.ground import prepare_in_folds
     from tunewise.study.learning import check_curves
 
     request = request_of(model, methods, budget, margin, seed, truncate, curve_budget if curve else None, jobs)
@@ -100,17 +100,17 @@ def compare(
         phase = told(tell)
         if not isinstance(task, Task):
             phase("reading the data, fetching them first where needed")
-        task = folded(task_of(task, seed, reading, inspect.signature(compare).parameters))
-        for text in task.profile.warnings if task.profile else ():
-            tell({"event": "message", "trial": None, "text": text})
+        task = task_of(task, seed, reading, inspect.signature(compare).parameters)
         request = with_methods(request, methods, task)
         if request.curve:
-            check_curves(task)
+            check_curves(folded(task))
         folder = Path(out) if out is not None else free(RUNS / task.name)
         check_out(folder)
         if request.model:
             phase("preparing: the model, token counts, and, once on a machine, its speed")
-        ground = prepare(task, request)
+        ground = prepare_in_folds(task, request)
+        for text in ground.task.profile.warnings if ground.task.profile else ():
+            tell({"event": "message", "trial": None, "text": text})
         record = {"command": list(command or []), "settings": dict(settings or as_settings(request, folder))}
         contest = Contest.begin(folder, request, ground, record, tell)
         contest.run()
@@ -203,15 +203,15 @@ def plan(
 
     `requests_per_month`, `updates_per_month` and `real_time`, as in `recommend`, are for its advice.
     """
-    from tunewise.reading.folds import folded
     from tunewise.recommend import Wishes
-    from tunewise.study.ground import prepare
+    from tunewise.study.ground import prepare_in_folds
     from tunewise.study.plan import plan_of
 
     request = request_of(model, methods, budget, margin, seed, truncate)
     wishes = Wishes.of(requests=requests_per_month, updates=updates_per_month, real_time=real_time)
-    task = folded(task_of(task, seed, reading, inspect.signature(plan).parameters))
-    return plan_of(prepare(task, with_methods(request, methods, task)), wishes.demand, real_time=real_time)
+    task = task_of(task, seed, reading, inspect.signature(plan).parameters)
+    ground = prepare_in_folds(task, with_methods(request, methods, task))
+    return plan_of(ground, wishes.demand, real_time=real_time)
 
 
 def fit(

@@ -200,13 +200,18 @@ class Task:
     profile: Profile | None = field(default=None, repr=False)
     """What reading found: duplicates, conflicts, leaks, balance, lengths."""
     folds: tuple[Dataset, ...] = field(default=(), repr=False)
-    """Of a task with too few rows for a test: its rows in folds, of which the first is `validation` and the others
-    are `train`; empty where there is a test."""
+    """Of a task with few rows: those beside the test in folds, of which the first is `validation` and the others
+    are `train`; empty where validation rows choose."""
 
     @property
     def splits(self) -> dict[str, Dataset]:
         """The three splits by their names."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def tested_in_folds(self) -> bool:
+        """Whether what is answered in the folds takes the place of answers to a test split."""
+        return bool(self.folds) and not len(self.test)
 
     @staticmethod
     def read(data: Any, **settings: Any) -> Task:

@@ -4,6 +4,11 @@ A race asks for trials and gets what the grid kept of them, so a policy spends c
 have done. Its pick is scored on rows that no study saw, beside the pick of the full run (every listed setting to
 its last step, by the same rule) and beside fixed habits.
 
+A study of so few rows chooses in folds. The rows that it chooses on are therefore drawn, many times, from those
+that no study saw, and the pick is scored on the others: a first fold to screen on, all folds for the finalists.
+What the grid cannot tell is what fitting without another fold would change; its models were fitted once, on 82 of
+128 rows. With `--split`, the cell's own 20 validation rows choose instead, as where the budget holds no folds.
+
     python benchmarks/evidence/replay.py                  # at several budgets, as shares of the full run's work
     python benchmarks/evidence/replay.py --share 0.33 --cells
 """
@@ -15,7 +20,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cells
@@ -27,8 +32,11 @@ from tunewise import metrics
 from tunewise.cost import USUAL, ModelShape, Works
 from tunewise.methods import get, registered
 from tunewise.methods.base import Verdict
+from tunewise.reading.folds import CHOOSING
 from tunewise.rule import Finalist, judge, nominate
 from tunewise.statistics import ScoresOf, paired_difference
+from tunewise.study.budget import MOST_TEST_SHARE
+from tunewise.study.folds import FINALISTS, going_on
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.policy import Allowance, Outcome, Proposal, Race
 from tunewise.task import Choices, TaskSpec, Text
@@ -41,16 +49,16 @@ HABITS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "always full": lambda line: line["method"] == "full",
 }
 """Fixed habits: the first setting of a method, and no question asked."""
+FITS = CHOOSING - 1 + CHOOSING / (CHOOSING - 1)
+"""What a finalist takes after the first fold, in fits like that one."""
 BYTES = 2
 """Of a learned value that is saved."""
 CHOOSING_ROWS = (10, 20, 30, 46, 60, 100, 150)
 """Numbers of rows that candidates are chosen on, to see what the choice alone costs."""
-IN_FOLDS = (102, 20)
-"""Rows of five folds of what 128 labelled rows leave beside the test, and those of the first fold."""
-FINALISTS = (1, 2, 4, 6)
-"""Methods that go on from the first fold."""
 CHOICES = 400
 """Draws of such rows."""
+DRAWS = 40
+"""Of the rows in the folds."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,11 @@ class Case:
     @property
     def full_work(self) -> float:
         """Of every listed setting to its last step."""
-        return math.fsum(self.work(line["work"]) + self.overhead(line["method"]) for line in self.listed())
+        return math.fsum(map(self.whole, self.listed()))
+
+    def whole(self, line: Mapping[str, Any]) -> float:
+        """Work of a trial from start to end."""
+        return self.work(line["work"]) + self.overhead(line["method"])
 
     def score(self, line: Mapping[str, Any], half: int | None = None) -> float:
         """On the rows that no study saw, or on one half of them."""
@@ -125,7 +137,7 @@ class Case:
     def choose(self, finalists: Mapping[str, Mapping[str, Any]], margin: float) -> tuple[Mapping[str, Any], str]:
         """What the picking rule says of the best line of each method, and its status."""
         named = [
-            Finalist(name, line["value"], self.cost(line), BYTES * line["trainable_parameters"] / 1e6)
+            Finalist(name, line["value"], self.cost(line), self.artifact_mb(line))
             for name, line in finalists.items()
         ]
         reference, nominee = nominate(named, margin)
@@ -144,6 +156,10 @@ class Case:
         """Of a candidate, for the usual demand."""
         request = self.forecaster.request(line["shots"]) if line["asks_a_model"] else 0.0
         return USUAL.cost(Works(self.work(line["work"]), request))
+
+    def artifact_mb(self, line: Mapping[str, Any]) -> float:
+        """Size of what is saved of a candidate, about."""
+        return float(BYTES * line["trainable_parameters"] / 1e6)
 
     def texts(self, letters: str | Sequence[str]) -> list[str]:
         """Answers as they were kept, spelt out."""
@@ -294,46 +310,110 @@ class Choosing:
     rows: int
 
     @classmethod
-    def of(cls, case: Case) -> Choosing:
-        """From what the grid keeps of a case."""
+    def of(cls, case: Case, lines: Sequence[Mapping[str, Any]]) -> Choosing:
+        """From what the grid keeps of some lines of a case."""
         metric, targets = metrics.get(case.spec.metric), case.texts(case.facts["targets"]["evaluation"])
-        lines = sorted(case.listed(), key=case.cost)
         outputs = [case.texts(line["evaluation"]) for line in lines]
         return cls(lines, [metric.resampler(some, targets) for some in outputs], len(targets))
 
-    def lost(self, rows: int, screened_on: int = 0, finalists: int = 0) -> float:
-        """The best score minus that of the line chosen on `rows` rows, both on the others; of equals, the cheaper.
-
-        Args:
-            rows: that choose.
-            screened_on: the first of them, on which each method's best setting is chosen; 0 to choose in one go.
-            finalists: methods beside the baselines that go on from there.
-        """
+    def lost(self, rows: int) -> float:
+        """The best score minus that of the line chosen on `rows` rows, both on the others; of equals the first."""
         rng = np.random.default_rng(0)
-        first, chosen_on = np.zeros((CHOICES, self.rows)), np.zeros((CHOICES, self.rows))
+        chosen_on = np.zeros((CHOICES, self.rows))
         for draw in range(CHOICES):
-            order = rng.permutation(self.rows)
-            first[draw, order[:screened_on]] = 1
-            chosen_on[draw, order[:rows]] = 1
-        seen, unseen = self._scores(chosen_on), self._scores(1 - chosen_on)
-        if screened_on:
-            kept = np.stack([self._kept(scores, finalists) for scores in self._scores(first)])
-            seen = np.where(kept, seen, -np.inf)
+            chosen_on[draw, rng.permutation(self.rows)[:rows]] = 1
+        seen, unseen = self.scores(chosen_on), self.scores(1 - chosen_on)
         chosen = unseen[np.arange(CHOICES), seen.argmax(axis=1)]
         return float((unseen.max(axis=1) - chosen).mean())
 
-    def _scores(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def scores(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """[draws, lines]"""
         return np.stack([scores(weights) for scores in self.scores_of], axis=1)
 
-    def _kept(self, scores: NDArray[np.float64], finalists: int) -> NDArray[np.bool_]:
-        """Which lines go on: the best of each baseline, and of so many other methods."""
-        best: dict[str, int] = {}
-        for place in np.argsort(-scores, kind="stable"):
-            best.setdefault(self.lines[place]["method"], int(place))
-        baselines = [place for name, place in best.items() if get(name).family == "baseline"]
-        others = [place for place in best.values() if place not in baselines]  # the best of them first
-        return np.isin(np.arange(len(self.lines)), [*baselines, *others[:finalists]])
+
+@dataclass(frozen=True)
+class Drawn:
+    """A case whose folds were drawn from the rows that no study saw."""
+
+    case: Case
+    """With each line's score in the first fold as its validation score."""
+    pooled: Sequence[float]
+    """Score of each line in all folds."""
+    unseen: Sequence[float]
+    """And on the other rows."""
+
+    @classmethod
+    def of(cls, case: Case, draws: int) -> Iterator[Drawn]:
+        """So many draws of a case."""
+        outcomes = Choosing.of(case, case.lines)
+        rows = case.facts["rows"]["train"] + case.facts["rows"]["validation"]
+        rng = np.random.default_rng(0)
+        first, every = np.zeros((draws, outcomes.rows)), np.zeros((draws, outcomes.rows))
+        for draw in range(draws):
+            order = rng.permutation(outcomes.rows)
+            first[draw, order[: rows // CHOOSING]] = 1
+            every[draw, order[:rows]] = 1
+        screened, pooled, unseen = map(outcomes.scores, (first, every, 1 - every))
+        for draw in range(draws):
+            lines = [
+                {**line, "number": number, "value": float(screened[draw, number])}
+                for number, line in enumerate(outcomes.lines)
+            ]
+            for line in lines:
+                line["checks"] = [*line["checks"][:-1], {**line["checks"][-1], "value": line["value"]}]
+            yield cls(replace(case, lines=lines, all_lines=lines), list(pooled[draw]), list(unseen[draw]))
+
+    def price(self, line: Mapping[str, Any]) -> float:
+        """Work of a finalist in the other folds and on all rows; none without a model."""
+        return FITS * self.case.whole(line) if get(line["method"]).work else 0.0
+
+    def chosen(self, lines: Sequence[Mapping[str, Any]], left: float) -> tuple[Mapping[str, Any], float]:
+        """The pick at margin 0, and what its rivals and it took beside the race."""
+        best = best_of_each(lines)
+        ranked = sorted(best.values(), key=cells.preferred, reverse=True)
+        baselines = [line["method"] for line in ranked if get(line["method"]).family == "baseline"]
+        prices = {line["method"]: self.price(line) for line in ranked if line["method"] not in baselines}
+        taken, _ = going_on(prices, left, len(prices))
+        finalists = [best[method] for method in (*baselines, *taken)]
+        named = [
+            Finalist(
+                line["method"], self.pooled[line["number"]], self.case.cost(line), self.case.artifact_mb(line)
+            )
+            for line in finalists
+        ]
+        pick, _ = nominate(named, 0.0)
+        return best[pick.candidate], math.fsum(prices[method] for method in taken)
+
+    def score(self, line: Mapping[str, Any]) -> float:
+        """On rows that nothing was chosen on."""
+        return self.unseen[line["number"]]
+
+    def full(self) -> tuple[Mapping[str, Any], float]:
+        """Pick and work of the full run: every listed setting, then every method in the other folds."""
+        listed = self.case.listed()
+        pick, work = self.chosen(listed, math.inf)
+        return pick, work + math.fsum(map(self.case.whole, listed))
+
+    def raced(self, limit: float) -> tuple[Mapping[str, Any], float, int]:
+        """Pick, work and trials cut short of a study with so much work for its search and its folds."""
+        case, spaces = self.case, {}
+        for method in case.methods:
+            space = method.search_space(case.spec, None, case.facts["rows"]["train"])
+            spaces[method.name] = {name: values[0] for name, values in space.items()}
+        wanted = sorted(self._forecast(method, spaces) for method in case.methods if method.work)[-FINALISTS:]
+        room = MOST_TEST_SHARE * limit
+        kept = min(math.fsum(wanted), room)
+        allowance = Allowance(limit - kept, None, {}, room / FITS, spends_rest=kept >= math.fsum(wanted))
+        runner = Replayed(case)
+        race = Race(case.spec, None, case.methods, case.forecaster, allowance, runner, seeds=())
+        race.go()
+        pick, more = self.chosen(list(runner.ended.values()), limit - race.spent)
+        return pick, race.spent + more, runner.cut
+
+    def _forecast(self, method: Any, settings: Mapping[str, Mapping[str, Any]]) -> float:
+        prompt = settings.get(method.starts_from or "")
+        shots = int((prompt or settings[method.name]).get("shots", 0))
+        return FITS * self.case.forecaster.fit(method, settings[method.name], shots)
 
 
 def cases() -> Iterator[Case]:
@@ -402,14 +482,64 @@ def report(found: Sequence[Case], shares: Sequence[float], *, each: bool) -> Non
     for name, pick in (("full run", full_run), ("race at a third", lambda case: raced(case, 1 / 3).pick)):
         lost = over_tasks(by_task([(case, oracle_regret(case, pick(case))) for case in found]))
         print(f"  {name} below the oracle: {_points(lost)}")
-    choosing = [(case, Choosing.of(case)) for case in found]
+    choosing = [(case, Choosing.of(case, sorted(case.listed(), key=case.cost))) for case in found]
     for rows in CHOOSING_ROWS:
         lost = over_tasks(by_task([(case, one.lost(rows)) for case, one in choosing]))
         print(f"  the choice alone, on {rows:3} rows: {_points(lost)}")
-    for finalists in FINALISTS:
-        lost = over_tasks(by_task([(case, one.lost(*IN_FOLDS, finalists)) for case, one in choosing]))
-        kept = f"the baselines and the {finalists} best methods of {IN_FOLDS[1]}"
-        print(f"  on {IN_FOLDS[0]} rows, of {kept}: {_points(lost)}")
+
+
+@dataclass(frozen=True)
+class InFolds:
+    """What a way of going about it does on a case, the mean over draws of its folds."""
+
+    case: Case
+    excess: float
+    """Score of the full run's pick minus that of this one."""
+    below: float
+    """Score of the best candidate on the unseen rows minus that of this one: a little high, as these chose it."""
+    work: float
+    """As a share of the full run's."""
+    cut: float = 0.0
+
+
+def in_folds(case: Case, decide: Callable[[Drawn, float], tuple[Mapping[str, Any], float, int]]) -> InFolds:
+    """`decide` gets a draw and the work of its full run; it answers with its pick, its work, trials cut short."""
+    found = []
+    for drawn in Drawn.of(case, DRAWS):
+        full, whole = drawn.full()
+        pick, work, cut = decide(drawn, whole)
+        own = drawn.score(pick)
+        found.append((drawn.score(full) - own, max(drawn.unseen) - own, work / whole, cut))
+    return InFolds(case, *(statistics.fmean(values) for values in zip(*found, strict=True)))
+
+
+def report_folds(found: Sequence[Case], shares: Sequence[float], *, each: bool) -> None:
+    """Print what is lost against the full run, and against the best candidate, where folds choose."""
+    draws = f"{len(found)} cells, {DRAWS} draws of the rows that choose in {CHOOSING} folds; points lost"
+    print(f"{draws} against the full run, and against the best candidate, mean over tasks")
+
+    def line(name: str, decide: Callable[[Drawn, float], tuple[Mapping[str, Any], float, int]]) -> list[InFolds]:
+        judged = [in_folds(case, decide) for case in found]
+        excess, below = (
+            over_tasks(by_task([(one.case, value(one)) for one in judged]))
+            for value in (lambda one: one.excess, lambda one: one.below)
+        )
+        sizes = by_task([(one.case, one.excess) for one in judged])
+        worst = max((statistics.fmean(values), task) for task, values in sizes.items())
+        mean, most = statistics.fmean(one.work for one in judged), max(one.work for one in judged)
+        print(
+            f"  {name:23} {_points(excess):22} {_points(below):20} worst task {100 * worst[0]:4.1f} ({worst[1]}); "
+            f"work {mean:.0%}, at most {most:.0%}"
+        )
+        return judged
+
+    line("full run", lambda drawn, whole: (*drawn.full(), 0))
+    for share in shares:
+        judged = line(f"study at {share:.0%}", lambda drawn, whole, share=share: drawn.raced(share * whole))
+        for one in judged if each else ():
+            print(f"      {one.case.cell.name:22} {100 * one.excess:5.1f}  work {one.work:.0%}  cut {one.cut:.1f}")
+    for name, is_it in HABITS.items():
+        line(name, lambda drawn, whole, is_it=is_it: (next(one for one in drawn.case.lines if is_it(one)), 0.0, 0))
 
 
 def main() -> None:
@@ -417,11 +547,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--share", type=float, nargs="+", default=SHARES, help="budgets as shares of the full run")
     parser.add_argument("--cells", action="store_true", help="one line a cell")
+    parser.add_argument("--split", action="store_true", help="choose on the validation rows of the cell")
     flags = parser.parse_args()
     found = list(cases())
     if not found:
         raise SystemExit("the grid holds no full cell yet; fill it with grid.py.")
-    report(found, flags.share, each=flags.cells)
+    (report if flags.split else report_folds)(found, flags.share, each=flags.cells)
 
 
 if __name__ == "__main__":

@@ -258,9 +258,8 @@ def reading_notes(task: Any) -> list[str]:
 def _splits_of(task: Any) -> str:
     if task.folds:
         rows = sum(map(len, task.folds))
-        return (
-            f"Rows: {rows:,} in {len(task.folds)} folds, the first to screen candidates, the others as the test."
-        )
+        last = "the others as the test" if task.tested_in_folds else f"and {len(task.test):,} for the test"
+        return f"Rows: {rows:,} in {len(task.folds)} folds, the first to screen candidates, {last}."
     return (
         f"Rows: {len(task.train):,} for training, {len(task.validation):,} for validation, "
         f"{len(task.test):,} for the test."
@@ -351,7 +350,8 @@ def print_plan(plan: Any, data: str) -> None:
     of = f" of {figures.duration(plan.budget_seconds)}" if plan.budget_seconds else ""
     say(f"In all about {figures.duration(plan.total_seconds)}{of}, as measured on this machine.", style="bold")
     if plan.task.folds:
-        say(f"- Of that {figures.duration(plan.test_seconds)} are for the finalists in the other folds.")
+        test = "" if plan.task.tested_in_folds else " and the test"
+        say(f"- Of that {figures.duration(plan.test_seconds)} are for the finalists in the other folds{test}.")
     for note in plan.notes:
         say(f"- {note}")
     families = ", then ".join(plan.advice.families)

@@ -1,13 +1,19 @@
-"""Five folds of a task with few labelled rows, where a test split of a dozen rows could tell nothing.
+"""Folds of a task with few rows: where a split would leave a dozen rows to choose on, or for the test.
 
 The first fold is what every candidate is screened on, as on any validation split. The finalists are then fitted
-four times more, each time without another fold, and answer the rows of that one: these answers serve as the test.
+again without each of the other folds, and answer the rows of that one. Below a hundred labelled rows there are
+five folds, and these answers serve as the test. With more rows, or with a test file, there are three beside the
+test, and the answers choose.
 
 >>> from tunewise.reading import read
 >>> rows = [{"text": f"{word} {number}", "label": word} for word in ("good", "bad") for number in range(20)]
 >>> task = folded(read(rows))
 >>> [len(fold) for fold in task.folds], len(task.train), len(task.validation), len(task.test)
 ([8, 8, 8, 8, 8], 32, 8, 0)
+>>> rows = [{"text": f"{word} {number}", "label": word} for word in ("good", "bad") for number in range(60)]
+>>> task = folded(read(rows))
+>>> [len(fold) for fold in task.folds], len(task.train), len(task.validation), len(task.test)
+([32, 32, 32], 64, 32, 24)
 """
 
 from __future__ import annotations
@@ -22,29 +28,40 @@ from tunewise.rule import FEWEST_ROWS
 from tunewise.task import Dataset, Task
 
 FOLDS = 5
+"""That take the place of a test."""
+CHOOSING = 3
+"""That choose, beside a test."""
+FEWEST_VALIDATION = 80
+"""Validation rows below which folds choose instead: on 20 rows the choice alone loses over four points."""
 SCREENING = 0
 """Place of the fold that candidates are screened on."""
-ASKED = ("test", "time", "train_rows")
-"""Arguments of reading that say which rows are for what."""
+ASKED = ("time", "train_rows")
+"""Arguments of reading that say which rows are for training."""
 
 
 def folded(task: Task) -> Task:
-    """`task` in folds, where it has too few rows for a test split of its own; else as it is.
+    """`task` in folds, where it has too few rows for a test split of its own, or to choose on; else as it is.
 
-    It stays as it is where any of its splits was asked for (rows for the test, a time, a number of training rows,
-    validation in another way than by default), and where its rows make fewer than five clusters of near-duplicates
-    and groups. Folds follow from the seed that the task was read with.
+    It stays as it is where its rows for training or validation were asked for (a time, a number of training
+    rows, validation in another way than by default), and where its rows make fewer clusters of near-duplicates and
+    groups than folds. Folds follow from the seed that the task was read with.
     """
     rows = sorted((*task.train, *task.validation, *task.test), key=lambda example: example.row)
-    if len(rows) >= FEWEST_ROWS or not _is_split_by_default(task):
+    if not _is_split_by_default(task):
         return task
+    test, count = Dataset(()), FOLDS
+    if len(rows) >= FEWEST_ROWS or task.source["test"] is not None:
+        if len(task.validation) >= FEWEST_VALIDATION:
+            return task
+        rows = sorted((*task.train, *task.validation), key=lambda example: example.row)
+        test, count = task.test, CHOOSING
     near, _ = near_clusters(rows, likeness(rows))
     together = in_clusters(rows, near)
-    if len(set(together)) < FOLDS:
+    if len(set(together)) < count:
         return task
-    held = in_folds(strata_of(rows, task.spec), together, FOLDS, f"{task.source['seed']}/folds")
+    held = in_folds(strata_of(rows, task.spec), together, count, f"{task.source['seed']}/folds")
     folds = tuple(Dataset(tuple(rows[place] for place in fold)) for fold in held)
-    task = replace(task, test=Dataset(()), folds=folds)
+    task = replace(task, test=test, folds=folds)
     task = replace(task, train=rows_without(task, SCREENING), validation=task.folds[SCREENING])
     return replace(task, profile=of_folds(task.profile, task) if task.profile else None)
 
@@ -60,7 +77,8 @@ def rows_without(task: Task, fold: int | None) -> Dataset:
 def _is_split_by_default(task: Task) -> bool:
     asked = task.source
     return (
-        all(name in asked and asked[name] is None for name in ASKED)
+        "test" in asked
+        and all(name in asked and asked[name] is None for name in ASKED)
         and asked.get("validation") == DEFAULT_VALIDATION
         and bool(len(task.test))
     )

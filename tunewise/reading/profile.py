@@ -184,12 +184,19 @@ def of_folds(profile: Profile, task: Task) -> Profile:
     labels = {name: _counts(split, task) for name, split in task.splits.items()} if profile.labels else {}
     sizes = sorted({len(fold) for fold in task.folds})
     each = " to ".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
-    tested = sum(map(len, task.folds[1:]))
-    few = (
-        f"The data have {counted(profile.rows_used, 'row')}, too few for a test split: in {len(task.folds)} folds "
-        f"of {each} rows, candidates are screened on the first, and the best of them are fitted without each of "
-        f"the others in turn. Their answers to those {tested} rows are the test, and intervals are rough."
-    )
+    folds = f"{len(task.folds)} folds of {each} rows"
+    screened = "candidates are screened on the first, and the best of them are fitted without each of the others"
+    if task.tested_in_folds:
+        few = (
+            f"The data have {counted(profile.rows_used, 'row')}, too few for a test split: in {folds}, {screened} "
+            f"in turn. Their answers to those {sum(map(len, task.folds[1:]))} rows are the test, and intervals "
+            "are rough."
+        )
+    else:
+        few = (
+            f"Too few rows for a validation split to choose on: in {folds}, {screened} as well. Their answers to "
+            f"all {sum(map(len, task.folds))} rows choose, and what meets the test was fitted on them all."
+        )
     return replace(
         profile,
         rows={name: len(split) for name, split in task.splits.items()},
@@ -197,7 +204,7 @@ def of_folds(profile: Profile, task: Task) -> Profile:
         warnings=(
             *(text for text in profile.warnings if text not in before),
             few,
-            *_of_splits(_readable(labels, task), profile.majority_share, None),
+            *_of_splits(_readable(labels, task), profile.majority_share, len(task.test) or None),
         ),
     )
 

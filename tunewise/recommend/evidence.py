@@ -164,7 +164,7 @@ def read_evidence(folder: Path) -> Evidence:
     try:
         spec = TaskSpec.from_json(task["spec"])
         split_rows = {name: len(rows) for name, rows in task["splits"].items()}
-        folds = len(task.get("folds", ()))
+        folds = 0 if split_rows.get("test") else len(task.get("folds", ()))
     except (KeyError, TypeError, AttributeError) as error:
         raise CandidateError(
             f"{folder / 'task.json'}: cannot be read ({error!r}); expected a spec and splits as in "

@@ -94,7 +94,12 @@ def profile(run: Run) -> Profile:
     sizes = tuple((name, count(len(splits.items(name)))) for name in SPLITS if name in splits.values)
     if "folds" in run.task.values:
         screening, *others = (len(fold) for fold in run.task.items("folds") if isinstance(fold, list))
-        sizes = (("first fold, to screen", count(screening)), (f"{len(others)} others", count(sum(others))))
+        test = [(name, size) for name, size in sizes if name == "test" and size != "0"]
+        sizes = (
+            ("first fold's", count(screening)),
+            (f"{len(others)} other folds'", count(sum(others))),
+            *test,
+        )
     bars, note = _balance(run, found)
     return Profile(
         source=_source(run),

@@ -72,7 +72,9 @@ def made_by(events: Iterable[Event]) -> dict[str, Made]:
     return found
 
 
-def make_again(made: Made, base: Predictor, rows: Dataset, validation: Dataset, trial: MeteredTrial) -> Predictor:
+def make_again(
+    made: Made, base: Predictor, rows: Dataset, validation: Dataset, trial: MeteredTrial, more_seed: int = 0
+) -> Predictor:
     """Fit it on `rows`, what it starts from first.
 
     Args:
@@ -82,8 +84,10 @@ def make_again(made: Made, base: Predictor, rows: Dataset, validation: Dataset, 
         validation: rows whose inputs must fit the model; where `trial` has none to score candidates on, the step
             that the study found best is taken.
         trial: meters the work.
+        more_seed: added to the seed of `trial` for what is learnt; what it starts from is made as it was.
     """
     start = base if made.start is None else make_again(made.start, base, rows, validation, trial)
+    trial.seed += more_seed
     if not len(trial.validation):
         trial.stop_at = made.step_on(len(rows))
     return made.method(**made.parameters).fit(start, rows, validation, trial)  # type: ignore[no-any-return]

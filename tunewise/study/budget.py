@@ -38,7 +38,9 @@ class Terms:
     dropped: tuple[str, ...]
     """Methods whose test alone would take too much of the budget."""
     folds: float = 0.0
-    """Work put aside for the finalists in the other folds, where these are the test."""
+    """Work put aside for the finalists in the other folds, where there are folds."""
+    holds_folds: bool = True
+    """Whether that is enough for a finalist that takes as much as the others would on average."""
 
     @property
     def tests(self) -> Mapping[str, float]:
@@ -62,7 +64,11 @@ class Terms:
 
 
 def settle(
-    budget: Budget, forecaster: Forecaster, methods: Sequence[Any], folds: float = 0.0, fits: int = 0
+    budget: Budget,
+    forecaster: Forecaster,
+    methods: Sequence[Any],
+    folds: Sequence[float] = (),
+    fits: float = 0.0,
 ) -> Terms:
     """Convert `budget`, and check that it holds the baselines and their test.
 
@@ -70,8 +76,9 @@ def settle(
         budget: as it was asked for.
         forecaster: of the task.
         methods: to compare.
-        folds: work that the finalists take in the other folds, as forecast; they get half of the budget at most.
-        fits: that each of them takes there.
+        folds: what each of the dearest finalists takes in the other folds, as forecast; together they get half of
+            the budget at most.
+        fits: what each of them takes there, in fits like that in the race.
 
     Raises:
         BudgetError: it does not; the message says what it would take.
@@ -86,7 +93,7 @@ def settle(
                 f"a budget of {counted(int(budget.limit), 'trial')} cannot hold the {len(required)} methods that "
                 f"must run ({', '.join(m.name for m in required)}); give --budget {len(required)}trials or more."
             )
-        return Terms(budget, None, Allowance(None, int(budget.limit), tests), (), folds)
+        return Terms(budget, None, Allowance(None, int(budget.limit), tests), (), math.fsum(folds))
     least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
     least += sum(forecaster.evaluation(forecaster.n_validation + forecaster.n_test) for m in required if m.work)
     if budget.unit == "flop":
@@ -105,12 +112,14 @@ def settle(
     room = MOST_TEST_SHARE * (limit - least)
     tested = {name: tests[name] for name in _fitting([method.name for method in models], tests, room)}
     dropped = tuple(method.name for method in models if method.name not in tested)
-    wanted, folds = folds, min(folds, room)
+    room = MOST_TEST_SHARE * (limit - least - sum(tested.values()))
+    wanted = math.fsum(folds)
+    kept = min(wanted, room)
     # One finalist at least must fit in the other folds, whichever it will be.
     longest = room / fits if fits else math.inf
-    left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - folds - saving
-    allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=folds >= wanted)
-    return Terms(budget, limit, allowance, dropped, folds)
+    left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - kept - saving
+    allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=kept >= wanted)
+    return Terms(budget, limit, allowance, dropped, kept, room * len(folds) >= wanted)
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:

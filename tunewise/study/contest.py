@@ -130,13 +130,15 @@ class Contest:
         if not rows:
             raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
         if ground.task.folds:
-            self._fold(rows, contestants.spent)
-        else:
+            rows = self._fold(rows, contestants.spent)
+        if not ground.task.tested_in_folds:
+            if not rows:
+                raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
             self._nominate(rows)
             self._phase("testing the finalists, once")
             for row in rows:
                 self._test(row.trial, self.folder / "candidates" / row.method)
-            for trial in finished_repeats(events):
+            for trial in finished_repeats(read_events(self.folder / JOURNAL)):
                 candidate = waiting(self.folder, trial)
                 if candidate.exists() and not self._is_tested(trial):  # it is cleared away after the tests
                     self._test(trial, candidate)
@@ -166,17 +168,21 @@ class Contest:
             worker.say(note)
         return worker
 
-    def _fold(self, rows: Sequence[files.Row], spent: float) -> None:
-        """The finalists in the other folds, which take the place of a test."""
+    def _fold(self, rows: Sequence[files.Row], spent: float) -> list[files.Row]:
+        """The finalists in the other folds; those that went through them all, as they ship."""
         ground = self.ground
         self._phase("the finalists in the other folds")
         seconds = ground.terms.seconds
 
+        tested = {row.method for row in rows}
+        tests = sum(kept for name, kept in _kept_seconds(ground).items() if name in tested)
+
         def is_late(more: float) -> bool:
-            return seconds is not None and self.journal.elapsed + more + SAVING_SECONDS > seconds
+            return seconds is not None and self.journal.elapsed + more + tests + SAVING_SECONDS > seconds
 
         allowed = ground.terms.allowance.work
-        left = math.inf if allowed is None else allowed + ground.terms.folds - spent
+        freed = sum(work for method, work in ground.terms.tests.items() if method not in tested)
+        left = math.inf if allowed is None else allowed + freed + ground.terms.folds - spent
         folds = Folds(
             folder=self.folder,
             task=ground.task,
@@ -187,6 +193,12 @@ class Contest:
             is_late=is_late,
         )
         folds.go(rows, left)
+        events = read_events(self.folder / JOURNAL)
+        through = [row for row in files.best_rows(events) if row.status == "finished"]
+        if not ground.task.tested_in_folds:
+            done = math.fsum(event["work"] for event in events if event["event"] in ("folded", "refitted"))
+            folds.repeat(through, left - done)
+        return through
 
     def _nominate(self, rows: Sequence[files.Row]) -> None:
         """Fix the two names that rule 5 needs, before the test split is opened."""

@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,18 @@ def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
         before = rows.get(row.method)
         if before is None or _preference(row, finished) > _preference(before, finished):
             rows[row.method] = row
-    return list(rows.values())
+    return [_as_shipped(row, events) for row in rows.values()]
+
+
+def _as_shipped(row: Row, events: Sequence[Mapping[str, Any]]) -> Row:
+    """With the score in all folds where these chose, and what fitting it on the rows of all folds took."""
+    for event in events:
+        if event["trial"] == row.trial and event["event"] == "validated":
+            row = replace(row, validation_score=event["score"])
+        if event["trial"] == row.trial and event["event"] == "refitted":
+            took = {name: event[name] for name in ("n_train", "work", "seconds", "artifact_mb") if name in event}
+            row = replace(row, **took)
+    return row
 
 
 def _preference(row: Row, finished: Container[str]) -> tuple[bool, float, float, int]:
@@ -192,7 +203,8 @@ def _preference(row: Row, finished: Container[str]) -> tuple[bool, float, float,
 def write_leaderboard(folder: Path, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Derive `leaderboard.csv` from the journal and the stored predictions; the rows, best first."""
     task = read_json(folder / "task.json")
-    spec, folded = TaskSpec.from_json(task["spec"]), bool(task.get("folds"))
+    spec = TaskSpec.from_json(task["spec"])
+    folded = bool(task.get("folds")) and not task["splits"]["test"]
     lines = [_line(folder, spec, row, folded=folded) for row in best_rows(events)]
     lines.sort(key=lambda line: (line["score"] == "", -(line["score"] or 0.0), line["cost_work"] or 0.0))
     with writing(folder / "leaderboard.csv") as file:

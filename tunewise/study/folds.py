@@ -1,7 +1,8 @@
 """Finalists of a task in folds: fitted without each of the other folds in turn, they answer the rows of that fold.
 
-Candidates were screened on the first fold; its rows chose, so they are no part of the test. What the finalists
-answer to the others stands in the place of answers to a test split. What ships is fitted once more, on all rows.
+Candidates were screened on the first fold. Where there is no test, what the finalists answer to the other folds
+stands in its place; the rows of the first chose, so they are no part of it. Beside a test, their answers to all
+folds choose among them. What ships is fitted once more, on the rows of all folds.
 
 >>> Folds(folder, ground.task, ground.base, seed, journal, forecaster).go(rows, left=1e12)
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,28 +26,36 @@ from tunewise.methods import get
 from tunewise.reading.folds import SCREENING, rows_without
 from tunewise.run_files import read_lines
 from tunewise.study.again import Made, made_by, make_again
+from tunewise.study.attempts import waiting
+from tunewise.study.budget import TEST_MARGIN
 from tunewise.study.evaluation import evaluate, preference, write_predictions
-from tunewise.study.files import Row, origin
+from tunewise.study.files import Row, artifact_mb, origin
 from tunewise.study.forecast import Forecaster
-from tunewise.study.journal import Event, Journal, read_events
+from tunewise.study.journal import ENDED, Event, Journal, read_events
+from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, REPEATED, method_of, number_of
 from tunewise.study.stored import JOURNAL
 from tunewise.study.trials import STATE, MeteredTrial, standing_of
 from tunewise.task import Dataset, Task
 from tunewise.whole import put_folder, write_text
 
 FINALISTS = 4
-"""That go through the other folds, at most; baselines beside them."""
+"""That go through the other folds where these are the test, at most; baselines beside them."""
 NO_ROOM = "the budget did not hold it in the other folds"
 NO_TIME = "the time of the budget was used up before it could go through the other folds"
 
 
-def fits_of(task: Task) -> int:
-    """Fits that a finalist takes after it was screened: one for each other fold, and one on all rows."""
-    return len(task.folds)
+def fits_of(task: Task) -> float:
+    """What a finalist takes after it was screened, in fits like that one: each other fold, and all rows."""
+    folds = len(task.folds)
+    return folds - 1 + folds / (folds - 1) if folds else 0.0
 
 
-def forecast_of(task: Task, base: AdaptedModel, methods: Sequence[Any], forecaster: Forecaster) -> float:
-    """Work of the dearest finalists that there may be, in the other folds."""
+def forecasts_of(
+    task: Task, base: AdaptedModel, methods: Sequence[Any], forecaster: Forecaster
+) -> tuple[float, ...]:
+    """Work of each of the dearest finalists that there may be, in the other folds."""
+    if not task.folds:
+        return ()
     n_train = len(task.train)
     spaces = {method.name: method.search_space(task.spec, base.base, n_train) for method in methods}
     settings = {method: {name: values[0] for name, values in space.items()} for method, space in spaces.items()}
@@ -59,7 +68,28 @@ def forecast_of(task: Task, base: AdaptedModel, methods: Sequence[Any], forecast
             fit += forecaster.prompt_trial(shots) if prompt is not None else 0.0
             answers = forecaster.evaluation(n_train, tuned=method.work.startswith("train"))
             works.append(fits_of(task) * fit + answers)
-    return math.fsum(sorted(works)[-FINALISTS:])
+    return tuple(sorted(works)[-FINALISTS:])
+
+
+def going_on(prices: Mapping[str, float], left: float, most: int) -> tuple[list[str], list[str]]:
+    """Which methods go through the other folds, and which of the best `left` work does not hold.
+
+    Args:
+        prices: what each would take there, the best on the first fold first.
+        left: work for all of them together.
+        most: methods that go on at most.
+    """
+    taken: list[str] = []
+    left_out: list[str] = []
+    for method, price in prices.items():
+        if len(taken) == most:
+            break
+        if price <= left:
+            taken.append(method)
+            left -= price
+        else:
+            left_out.append(method)
+    return taken, left_out
 
 
 @dataclass
@@ -82,9 +112,10 @@ class Folds:
 
         Called again, it goes on where it ended.
         """
+        most = FINALISTS if self.task.tested_in_folds else len(rows)
         self._events = read_events(self.folder / JOURNAL)
         by_method = {row.method: row for row in rows}
-        finalists, left_out = self._screened(rows, left)
+        finalists, left_out = self._screened(rows, left, most)
         for row in rows:
             if row.method not in finalists:
                 self._prune(row, NO_ROOM if row.method in left_out else "the first fold preferred others")
@@ -99,29 +130,79 @@ class Folds:
             taken += counts
             self._through(row)
 
-    def _screened(self, rows: Sequence[Row], left: float) -> tuple[list[str], list[str]]:
+    def repeat(self, rows: Sequence[Row], left: float) -> None:
+        """The leading tuned finalists on all rows again, with a second and a third seed, as far as work goes.
+
+        They wait for the test beside those that they repeat.
+
+        Args:
+            rows: finalists that went through the folds.
+            left: work, their test included.
+        """
+        self._events = read_events(self.folder / JOURNAL)
+        tuned = [row for row in rows if (get(row.method).work or "").startswith("train")]
+        leading = sorted(tuned, key=lambda row: preference(row.validation_score, row.log_loss), reverse=True)
+        for more in MORE_SEEDS:
+            for row in leading[:REPEATED]:
+                left -= row.work + TEST_MARGIN * self.forecaster.test(get(row.method))
+                name, begun = self._name_of(row, more)
+                if left < 0 or (not begun and self.is_late(row.seconds)):
+                    return
+                self._again(row, name, more)
+
+    def _name_of(self, row: Row, more: int) -> tuple[str, bool]:
+        """What the repeat of a finalist with one more seed is called, and whether an earlier process began it."""
+        for event in self._events:
+            repeats = event["event"] == "started" and event.get("repeats") == row.trial
+            if repeats and event["seed"] == self.seed + more:
+                return event["trial"], True
+        taken = [event["trial"] for event in self._events if event["trial"]]
+        number = max(number_of(trial) for trial in taken if method_of(trial) == row.method)
+        return f"{row.method}-{number + 1}", False
+
+    def _again(self, row: Row, name: str, more: int) -> None:
+        """One of them; what goes wrong is recorded, and ends it only."""
+        made, pending = self._made[row.trial], waiting(self.folder, name)
+        if any(event["trial"] == name and event["event"] in ENDED for event in self._events):
+            return
+        rows = rows_without(self.task, None)
+        if not self._has("started", name):
+            start = made.start.trial if made.start else None
+            head = {"method": row.method, "family": get(row.method).family, "model": row.model}
+            told = {"seed": self.seed + more, "n_train": len(rows), "stage": ANOTHER_SEED, "start_from": start}
+            begun = self.journal.write(
+                "started", name, **head, parameters=dict(made.parameters), **told, repeats=row.trial
+            )
+            self._events.append(begun)
+        try:
+            predictor, standing = self._fit(made, rows, pending.parent, more)
+        except Exception as error:  # as in a trial: recorded with its reason, and the others go on
+            self.journal.write("failed", name, reason=reason_of(error), error=type(error).__name__)
+            return
+        self._save(predictor, made, pending, name, len(rows), self.seed + more)
+        kept = {"step": made.step_on(len(rows)), "value": None, "log_loss": None, "cut_short": False}
+        self.journal.write("finished", name, **kept, **standing())
+        (pending.parent / STATE).unlink(missing_ok=True)
+
+    def _save(self, predictor: Predictor, made: Made, folder: Path, trial: str, rows: int, seed: int) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        predictor.save(folder)
+        add_origin(folder, origin(made.method, made.parameters, trial, seed, rows))
+
+    def _screened(self, rows: Sequence[Row], left: float, most: int) -> tuple[list[str], list[str]]:
         """Methods that go on, the baselines first, then the best that `left` holds; and who did not fit."""
         for event in self._events:
             if event["event"] == "screened":
                 return list(event["finalists"]), list(event["left_out"])
         best = sorted(rows, key=lambda row: preference(row.validation_score, row.log_loss), reverse=True)
         chosen = [row.method for row in rows if get(row.method).family == "baseline"]
-        others = [row for row in best if row.method not in chosen]
-        taken: list[str] = []
-        left_out: list[str] = []
-        for row in others:
-            price = self._spent(row, "work")
-            if len(taken) < FINALISTS and price <= left:
-                taken.append(row.method)
-                left -= price
-            elif len(taken) < FINALISTS:
-                left_out.append(row.method)
+        prices = {row.method: self._spent(row, "work") for row in best if row.method not in chosen}
+        taken, left_out = going_on(prices, left, most)
         if not chosen and not taken and left_out:
             taken.append(left_out.pop(0))
         if left_out:
-            text = (
-                f"The budget does not hold {', '.join(left_out)} in the other folds, {FINALISTS} methods at most."
-            )
+            text = f"The budget does not hold {', '.join(left_out)} in the other folds."
             self.journal.write("message", None, text=text)
         chosen += taken
         self.journal.write("screened", None, finalists=chosen, left_out=left_out)
@@ -155,7 +236,7 @@ class Folds:
 
     def _through(self, row: Row) -> None:
         """All folds but the first, then all rows; what goes wrong is recorded, and ends this finalist only."""
-        if self._has("tested", row.trial) and self._answers(row).exists():
+        if self._has(self._ends_with, row.trial) and self._answers(row).exists():
             return
         made, where = self._made[row.trial], ""
         try:
@@ -193,15 +274,15 @@ class Folds:
         rows = rows_without(self.task, None)
         predictor, standing = self._fit(made, rows, self._place(made.trial, None))
         pending = self._place(made.trial, None) / "candidate"
-        shutil.rmtree(pending, ignore_errors=True)
-        pending.mkdir(parents=True)
-        predictor.save(pending)
-        add_origin(pending, origin(made.method, made.parameters, made.trial, self.seed, len(rows)))
+        self._save(predictor, made, pending, made.trial, len(rows), self.seed)
         put_folder(pending, target)
-        self.journal.write("refitted", made.trial, n_train=len(rows), **standing())
+        size = artifact_mb(target)
+        self.journal.write("refitted", made.trial, n_train=len(rows), artifact_mb=size, **standing())
         (pending.parent / STATE).unlink(missing_ok=True)
 
-    def _fit(self, made: Made, rows: Dataset, folder: Path) -> tuple[Predictor, Callable[[], dict[str, Any]]]:
+    def _fit(
+        self, made: Made, rows: Dataset, folder: Path, more_seed: int = 0
+    ) -> tuple[Predictor, Callable[[], dict[str, Any]]]:
         """It made from `rows`, and what that took so far; an interrupted fit goes on from the state it kept."""
         forget_scores()
         kept, begun = standing_of(folder), time.perf_counter()
@@ -216,23 +297,32 @@ class Folds:
         trial.watch(self.base)
         if not kept:
             trial.spend("overhead", self.forecaster.overhead(made.method.work))
-        return make_again(made, self.base, rows, self.task.folds[SCREENING], trial), standing
+        found = make_again(made, self.base, rows, self.task.folds[SCREENING], trial, more_seed)
+        return found, standing
 
     def _join(self, row: Row) -> None:
         """All its answers as one file, fold after fold, and their score."""
         paths = [self._place(row.trial, fold) / "answers.jsonl" for fold in self._others()]
+        if not self.task.tested_in_folds:
+            paths.insert(SCREENING, self.folder / "predictions" / f"{row.trial}-validation.jsonl")
         write_text(self._answers(row), "".join(path.read_text(encoding="utf-8") for path in paths))
         lines = [line.values for line in read_lines(self._answers(row))]
         metric = metrics.get(self.task.spec.metric)
         score = metric.score([line["prediction"] for line in lines], [line["target"] for line in lines])
         seconds = math.fsum(line["milliseconds"] for line in lines) / 1000
-        self.journal.write("tested", row.trial, score=round(float(score), 6), seconds=round(seconds, 3))
+        self.journal.write(self._ends_with, row.trial, score=round(float(score), 6), seconds=round(seconds, 3))
 
     def _others(self) -> list[int]:
         return [fold for fold in range(len(self.task.folds)) if fold != SCREENING]
 
+    @property
+    def _ends_with(self) -> str:
+        """The event that a finalist's way through the folds ends with."""
+        return "tested" if self.task.tested_in_folds else "validated"
+
     def _answers(self, row: Row) -> Path:
-        return self.folder / "predictions" / f"{row.trial}-test.jsonl"
+        kind = "test" if self.task.tested_in_folds else "folds"
+        return self.folder / "predictions" / f"{row.trial}-{kind}.jsonl"
 
     def _place(self, trial: str, fold: int | None) -> Path:
         """Where a fit keeps its state, and its answers until they are joined."""

@@ -19,7 +19,7 @@ from tunewise.methods import get, obstacle, registered
 from tunewise.prompt import Prompt
 from tunewise.study.attempts import Attempts
 from tunewise.study.budget import Terms, settle
-from tunewise.study.folds import fits_of, forecast_of
+from tunewise.study.folds import fits_of, forecasts_of
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
 from tunewise.study.stored import Request
@@ -109,11 +109,34 @@ def prepare(
         base, forecaster, more = _with_model(task, request, rates, expected)
     else:
         base, forecaster, more = _without_model(task, request)
-    folds = forecast_of(task, base, methods, forecaster) if task.folds else 0.0
+    folds = forecasts_of(task, base, methods, forecaster)
     terms = settle(request.budget, forecaster, methods, folds, fits_of(task))
     kept = tuple(method for method in methods if method.name not in terms.dropped)
     dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
     return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))
+
+
+def prepare_in_folds(task: Task, request: Request) -> Ground:
+    """`prepare`, with the task in folds where its rows are few; where folds only choose, if the budget holds them.
+
+    Args:
+        task: as it was read.
+        request: what is asked.
+
+    Raises:
+        RequestError: the request cannot be met.
+    """
+    from tunewise.reading.folds import folded
+
+    ground = prepare(folded(task), request)
+    if ground.terms.holds_folds or ground.task.tested_in_folds:
+        return ground
+    rows = counted(len(task.validation), "validation row")
+    note = (
+        f"The budget is too small to choose in folds; {rows} choose, and chance with them. Give a larger --budget."
+    )
+    ground = prepare(task, request)
+    return replace(ground, notes=(*ground.notes, note))
 
 
 def _with_model(

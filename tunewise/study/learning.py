@@ -88,7 +88,7 @@ def check_curves(task: Task) -> None:
     Raises:
         SettingError: with how many it takes.
     """
-    if task.folds:
+    if task.tested_in_folds:
         raise SettingError(
             f"a learning curve needs rows for a test beside those for training; found {sum(map(len, task.folds))} "
             f"rows, which are compared in folds. Add rows, up to {FEWEST_ROWS} or more, or give a test file."
@@ -225,7 +225,8 @@ class _Survey:
 
     def _known(self, fit: Fit) -> bool:
         """Whether the study itself made this fit: all rows, in its own order, from its own seed."""
-        return self._is_whole(fit) and fit.draw == 0 and not fit.finalist.cut_short
+        tested = not self.stored.task.folds  # what meets the test of a task in folds was fitted on all of them
+        return tested and self._is_whole(fit) and fit.draw == 0 and not fit.finalist.cut_short
 
     def _is_whole(self, fit: Fit) -> bool:
         return fit.size == len(self.stored.task.train)

@@ -1,0 +1,215 @@
+"""Studies of somewhat more rows: folds beside the test choose, and what ships has learnt from all of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.study.killing import run_and_kill, script_of
+from tests.tiny import WORDS, in_float32
+from tunewise import api, metrics
+from tunewise.methods import get
+from tunewise.reading import read
+from tunewise.reading.folds import SCREENING, folded, rows_without
+from tunewise.report.records import read_run
+from tunewise.rule import Finalist, nominate
+from tunewise.run_folders import read_leaderboard
+from tunewise.study.journal import read_events
+from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, REPEATED
+from tunewise.task import Task
+
+pytestmark = pytest.mark.usefixtures("float32")
+METHODS = ["majority", "tfidf-logistic", "zero-shot", "few-shot", "lora", "soft-prompt", "prompt-then-lora"]
+ROWS = 120
+
+
+def some() -> Task:
+    """Warm or cold, as the thing that a text names."""
+    found = []
+    for row in range(ROWS):
+        thing, target = ("red sun", "w") if row % 2 else ("blue sea", "c")
+        words = f"{WORDS[row % 11]} and {WORDS[(row * 7) % 13]}"
+        found.append({"text": f"the {thing} is {words} x{row}", "target": target})
+    labels = {"w": "warm", "c": "cold"}
+    return read(found, input="text", target="target", labels=labels, instruction="Is it warm or cold?")
+
+
+def of_kind(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(folder / "trials.jsonl") if event["event"] == kind]
+
+
+def lines_of(folder: Path, trial: str, kind: str) -> list[dict[str, Any]]:
+    text = (folder / "predictions" / f"{trial}-{kind}.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished study, made once for all tests that only read it."""
+    folder = tmp_path_factory.mktemp("choosing") / "run"
+    with in_float32(tmp_path_factory.mktemp("cache")):
+        api.compare(some(), model=str(tiny_folder), methods=METHODS, budget="40trials", out=folder)
+    return folder
+
+
+def test_every_finalist_answers_all_folds_and_then_the_test(finished: Path) -> None:
+    task = folded(some())
+    assert not task.tested_in_folds
+    in_folds = [row.row for fold in task.folds for row in fold]
+    board = read_leaderboard(finished)
+    assert {line["candidate"] for line in board} == set(METHODS)
+    for line in board:
+        assert line["status"] == "finished"
+        answers = lines_of(finished, line["trial"], "folds")
+        assert [one["row"] for one in answers] == in_folds
+        assert [one["row"] for one in lines_of(finished, line["trial"], "test")] == [row.row for row in task.test]
+        score = metrics.get(task.spec.metric).score(
+            [one["prediction"] for one in answers], [one["target"] for one in answers]
+        )
+        assert line["validation_score"] == pytest.approx(score, abs=1e-6)
+        assert line["n_train"] == sum(map(len, task.folds))
+
+
+def test_the_first_fold_was_answered_by_the_screened_trial(finished: Path) -> None:
+    first = len(folded(some()).folds[SCREENING])
+    for line in read_leaderboard(finished):
+        screened = lines_of(finished, line["trial"], "validation")
+        assert lines_of(finished, line["trial"], "folds")[:first] == screened
+
+
+def test_the_two_names_are_fixed_by_all_folds_before_the_test(finished: Path) -> None:
+    events = read_events(finished / "trials.jsonl")
+    (nominated,) = of_kind(finished, "nominated")
+    kinds = [event["event"] for event in events]
+    named = kinds.index("nominated")
+    assert max(place for place, kind in enumerate(kinds) if kind == "validated") < named
+    assert named < min(place for place, kind in enumerate(kinds) if kind == "tested")
+    finalists = [
+        Finalist(line["candidate"], line["validation_score"], line["cost_work"], line["artifact_mb"])
+        for line in read_leaderboard(finished)
+    ]
+    reference, nominee = nominate(finalists, 2.0)
+    assert (nominated["reference"], nominated["nominee"]) == (reference.candidate, nominee.candidate)
+
+
+def test_what_ships_and_meets_the_test_was_fitted_on_all_folds(finished: Path) -> None:
+    task = folded(some())
+    for event in of_kind(finished, "refitted"):
+        name = event["trial"].rpartition("-")[0]
+        told = json.loads((finished / "candidates" / name / "candidate.json").read_text())
+        assert (told["n_train"], told["trial"]) == (96, event["trial"])
+    (majority,) = (line for line in read_leaderboard(finished) if line["candidate"] == "majority")
+    again = api.fit(Task(task.spec, rows_without(task, None), task.test, task.test), method="majority").adapted
+    stored = [one["prediction"] for one in lines_of(finished, majority["trial"], "test")]
+    assert [answer.output for answer in again.predict(task.test.inputs)] == stored
+    assert len(of_kind(finished, "refitted")) == len(METHODS)
+
+
+def test_the_leading_tuned_methods_are_fitted_again_with_other_seeds(finished: Path) -> None:
+    repeats = [event for event in of_kind(finished, "started") if "repeats" in event]
+    assert [event["seed"] for event in repeats] == [seed for seed in MORE_SEEDS for _ in range(REPEATED)]
+    assert {event["stage"] for event in repeats} == {ANOTHER_SEED}
+    board = {line["candidate"]: line for line in read_leaderboard(finished)}
+    tuned = [name for name in METHODS if (get(name).work or "").startswith("train")]
+    again = {event["method"] for event in repeats}
+    assert len(again) == REPEATED
+    assert again <= set(tuned)
+    lowest = min(board[name]["validation_score"] for name in again)
+    assert all(board[name]["validation_score"] <= lowest for name in set(tuned) - again)
+    tested = {event["trial"] for event in of_kind(finished, "tested")}
+    assert {event["trial"] for event in repeats} <= tested
+    assert all(event["n_train"] == 96 for event in repeats)
+    told = api.recommend(finished)
+    assert set(told.seeds["scores"]) == again
+    assert all(len(scores) == 1 + len(MORE_SEEDS) for scores in told.seeds["scores"].values())
+
+
+def test_the_verdict_is_one_of_a_test(finished: Path) -> None:
+    told = api.recommend(finished)
+    assert told.status in ("undecided", "non-inferior", "superior")
+    assert (told.folds, told.n_test) == (0, 24)
+    assert told.difference is not None
+    assert told.difference.p is not None
+    said = " ".join(told.reasons)
+    assert "Before the test" in said
+    page = (finished / "report.html").read_text()
+    assert "Folds took the place of a test" not in page
+    assert "24 test rows" in page
+    assert "First fold's rows" in page
+    row = folded(some()).folds[1].examples[0]
+    assert read_run(finished).inputs({("data", row.row)}) == {("data", row.row): row.inputs}
+
+
+def test_killed_on_its_way_and_resumed_it_ends_the_same(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    setting_up = f"from tests.study.test_choosing import some\nMETHODS = {METHODS!r}"
+    script = script_of(folder, tiny_folder, 'some(), methods=METHODS, budget="40trials"', setting_up)
+    moments = (("screened", 1), ("folded", 5), ("validated", 4), ("refitted", 7), ("nominated", 1), ("tested", 3))
+    for event, count in moments:
+        run_and_kill(script, folder, event, count)
+    api.resume(folder)
+    for kind in ("validated", "refitted", "tested", "nominated"):
+        assert [e["trial"] for e in of_kind(folder, kind)] == [e["trial"] for e in of_kind(finished, kind)], kind
+    done = [(e["trial"], e["fold"]) for e in of_kind(folder, "folded")]
+    assert len(done) == len(set(done))
+    for event in of_kind(finished, "tested"):
+        both = [
+            [(one["row"], one["prediction"]) for one in lines_of(run, event["trial"], "test")]
+            for run in (folder, finished)
+        ]
+        assert both[0] == both[1]
+    verdicts = [json.loads((run / "recommendation.json").read_text()) for run in (folder, finished)]
+    assert verdicts[0]["pick"] == verdicts[1]["pick"]
+    assert verdicts[0]["seeds"]["scores"] == verdicts[1]["seeds"]["scores"]
+
+
+def test_resuming_a_finished_run_does_nothing_again(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = (run / "trials.jsonl").read_text()
+    study = api.resume(run)
+    assert (run / "trials.jsonl").read_text() == before
+    assert study.task.folds == folded(some()).folds
+
+
+def test_a_budget_too_small_for_folds_chooses_on_a_split(tiny_folder: Path, tmp_path: Path) -> None:
+    methods = ["majority", "zero-shot", "lora"]
+    seen = {}
+    for budget in ("1e14flop", "6e9flop"):
+        study = api.compare(some(), model=str(tiny_folder), methods=methods, budget=budget, out=tmp_path / budget)
+        messages = [event["text"] for event in of_kind(study.folder, "message")]
+        seen[budget] = bool(study.task.folds), any("too small to choose in folds" in text for text in messages)
+        ended = [e for e in read_events(study.folder / "trials.jsonl") if e["event"] in ("folded", "refitted")]
+        assert bool(ended) == bool(study.task.folds)
+    assert seen == {"1e14flop": (True, False), "6e9flop": (False, True)}
+
+
+def test_a_budget_that_holds_one_finalist_prunes_the_others(tiny_folder: Path, tmp_path: Path) -> None:
+    methods = ["majority", "zero-shot", "lora", "soft-prompt"]
+    out = tmp_path / "run"
+    study = api.compare(some(), model=str(tiny_folder), methods=methods, budget="5e10flop", out=out)
+    assert study.task.folds
+    (screened,) = of_kind(out, "screened")
+    board = {line["candidate"]: line["status"] for line in study.leaderboard}
+    assert {name for name, status in board.items() if status == "finished"} == set(screened["finalists"])
+    assert {name for name, status in board.items() if status == "pruned"} == set(screened["left_out"])
+    ended = [e for e in read_events(out / "trials.jsonl") if e["event"] in ("finished", "folded", "refitted")]
+    assert sum(event["work"] for event in ended) <= 5e10
+
+
+def test_curves_measure_on_the_test_and_fit_every_point_anew(tmp_path: Path) -> None:
+    study = api.compare(
+        some(),
+        methods=["majority", "tfidf-logistic"],
+        budget="40trials",
+        out=tmp_path / "run",
+        curve=True,
+        curve_budget="60trials",
+    )
+    lines = [json.loads(line) for line in (study.folder / "curve.jsonl").read_text().splitlines()]
+    sizes = {line["size"] for line in lines if line["method"] == "tfidf-logistic"}
+    assert max(sizes) == 64
+    assert all(len(line["outputs"]) == 24 for line in lines if line.get("outputs"))
