@@ -170,3 +170,31 @@ def test_a_setting_that_was_never_tried_is_no_failure_of_the_policy(script: Modu
     lines = [line for line in case.all_lines if line["method"] != "lora"]
     with pytest.raises(SystemExit, match="the grid holds no lora"):
         script.raced(replace(case, lines=lines, all_lines=lines), 1.0)
+
+
+@pytest.mark.parametrize("script", ["replay"], indirect=True)
+def test_a_race_in_drawn_folds_stays_within_its_work_and_finds_the_best(script: ModuleType, case: Any) -> None:
+    full = script.in_folds(case, lambda drawn, whole: (*drawn.full(), 0))
+    assert full.excess == 0
+    assert full.work == pytest.approx(1.0)
+    assert 0 <= full.below < 0.02
+    for share in (0.2, 1 / 3, 0.5):
+        found = script.in_folds(case, lambda drawn, whole, share=share: drawn.raced(share * whole))
+        assert 0 < found.work <= share
+        assert found.below == pytest.approx(full.below + found.excess)
+    whole = script.in_folds(case, lambda drawn, whole: drawn.raced(2 * whole))
+    assert whole.excess == pytest.approx(0.0, abs=0.02)
+
+
+@pytest.mark.parametrize("script", ["replay"], indirect=True)
+def test_folds_are_drawn_from_rows_that_then_score_nothing(script: ModuleType, case: Any) -> None:
+    (drawn,) = script.Drawn.of(case, 1)
+    (again,) = script.Drawn.of(case, 1)
+    assert drawn.pooled == again.pooled
+    rows = SPLITS["evaluation"]
+    chose = 80 + SPLITS["validation"]
+    for line, pooled, unseen in zip(drawn.case.lines, drawn.pooled, drawn.unseen, strict=True):
+        right = sum(a == b for a, b in zip(line["evaluation"], case.facts["targets"]["evaluation"], strict=True))
+        assert chose * pooled + (rows - chose) * unseen == pytest.approx(right)
+        first = chose // script.CHOOSING
+        assert first * line["value"] == pytest.approx(round(first * line["value"]))

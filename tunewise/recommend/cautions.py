@@ -74,7 +74,7 @@ def _nomination_changed(evidence: Evidence, findings: Findings) -> Iterator[str]
 
 def _overfitting(evidence: Evidence, findings: Findings, pick: Entry) -> Iterator[str]:
     """A validation score above the test score by more than both samples' uncertainty explains."""
-    n_validation = evidence.split_rows.get("validation", 0)
+    n_validation = evidence.chosen_on
     if not n_validation:
         return
     gap = pick.finalist.validation_score - pick.score

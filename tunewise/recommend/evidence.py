@@ -70,6 +70,10 @@ class Evidence:
     margin: float
     """The margin the run was started with, in points."""
     split_rows: Mapping[str, int]
+    learnt_from: int
+    """Rows that finalists were fitted on, as they met the test."""
+    chosen_on: int
+    """Rows that validation scores are of."""
     profile: Mapping[str, Any]
     events: tuple[Mapping[str, Any], ...]
     untested: tuple[str, ...]
@@ -164,7 +168,8 @@ def read_evidence(folder: Path) -> Evidence:
     try:
         spec = TaskSpec.from_json(task["spec"])
         split_rows = {name: len(rows) for name, rows in task["splits"].items()}
-        folds = 0 if split_rows.get("test") else len(task.get("folds", ()))
+        folds = task.get("folds", ())
+        learnt_from = sum(map(len, folds)) if folds else split_rows.get("train", 0)
     except (KeyError, TypeError, AttributeError) as error:
         raise CandidateError(
             f"{folder / 'task.json'}: cannot be read ({error!r}); expected a spec and splits as in "
@@ -192,11 +197,13 @@ def read_evidence(folder: Path) -> Evidence:
         groups=groups if groups and len(groups) == len(targets) else None,
         margin=margin,
         split_rows=split_rows,
+        learnt_from=learnt_from,
+        chosen_on=learnt_from if folds and split_rows.get("test") else split_rows.get("validation", 0),
         profile=task.get("profile") or {},
         events=events,
         untested=tuple(row["candidate"] for row in finished if row not in rows),
         rate=run.section("budget").section("rates").number("score"),
-        folds=folds,
+        folds=0 if split_rows.get("test") else len(folds),
         repeats={name: tuple(map(_outputs, found)) for name, found in again.items() if name in predictions},
     )
 

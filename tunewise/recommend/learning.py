@@ -133,7 +133,7 @@ def learning(folder: Path, evidence: Evidence, pick: str) -> Learning | None:
     answers = _answers(lines, len(evidence.targets))
     if not answers:
         return None
-    labels = evidence.split_rows.get("train", 0)
+    labels = evidence.learnt_from
     measured = _Measured(evidence, answers, labels)
     whole = measured.curves
     found = {

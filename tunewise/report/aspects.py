@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from tunewise.figures import counted
+from tunewise.recommend.wishes import INSTRUCTED
 from tunewise.report import charts
 from tunewise.report.records import Finalist, Run
 from tunewise.report.svg import FAMILIES
@@ -24,8 +25,6 @@ from tunewise.report.words import NOTHING, count, figure, percent, score
 
 NEARLY = 0.95
 """Share of its score with all rows that a candidate must reach to have had rows enough."""
-INSTRUCTED = ("prompt engineering",)
-"""Families whose weights are the base model's: their instruction may change with each request."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def _control(run: Run, row: Finalist) -> str:
 
 
 def _adaptability(run: Run, row: Finalist) -> str:
-    if row.family in INSTRUCTED:
+    if row.family == INSTRUCTED:
         return "free with each request"
     if row.family == "baseline":
         return "takes none"

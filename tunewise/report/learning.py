@@ -56,7 +56,7 @@ def section(run: Run) -> LearningSection | None:
     curves = sorted(learning.curves, key=lambda curve: -_last(curve))
     sizes = sorted({size for curve in curves for size in curve.scores})
     return LearningSection(
-        summary=_summary(learning),
+        summary=_summary(learning, in_folds="folds" in run.task.values),
         chart=_chart(curves, learning, sizes, pick),
         sizes=tuple(count(size) for size in sizes),
         twice=count(2 * learning.labels),
@@ -65,11 +65,12 @@ def section(run: Run) -> LearningSection | None:
     )
 
 
-def _summary(learning: Learning) -> str:
+def _summary(learning: Learning, *, in_folds: bool) -> str:
+    where = "at sizes that do not learn from them" if in_folds else "at every size, which are not counted"
     return (
         f"Each candidate made again from fewer training rows, with the settings that the study found and at least "
         f"40 training steps: means of three draws, their range as a line. Choices within a fit used the same "
-        f"{counted(learning.validation, 'validation row')} at every size, which are not counted. Nothing was "
+        f"{counted(learning.validation, 'validation row')} {where}. Nothing was "
         f"chosen by these scores. Beyond {count(learning.labels)} rows the curves are extrapolated: a power law "
         "is fitted, and its 95 % band is widened by how far it misses the last point when that is left out."
     )

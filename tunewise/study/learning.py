@@ -23,6 +23,7 @@ from typing import Any
 from tunewise.adapted import NO_MODEL, loaded
 from tunewise.errors import CandidateError, SettingError, reason_of
 from tunewise.figures import counted, duration, score
+from tunewise.reading.folds import rows_without
 from tunewise.reading.splits import strata_of, stratified_order
 from tunewise.rule import FEWEST_ROWS
 from tunewise.run_files import CURVE, Fields, read_json, read_lines
@@ -82,6 +83,11 @@ def sizes_of(rows: int) -> tuple[int, ...]:
     return tuple(round(FIRST_SIZE * ratio**place) for place in range(LEAST_SIZES))
 
 
+def learnt_from(task: Task) -> Dataset:
+    """The rows that what meets the test was fitted on."""
+    return rows_without(task, None) if task.folds else task.train
+
+
 def check_curves(task: Task) -> None:
     """Refuse curves of a task that has too few rows for them.
 
@@ -93,7 +99,7 @@ def check_curves(task: Task) -> None:
             f"a learning curve needs rows for a test beside those for training; found {sum(map(len, task.folds))} "
             f"rows, which are compared in folds. Add rows, up to {FEWEST_ROWS} or more, or give a test file."
         )
-    sizes_of(len(task.train))
+    sizes_of(len(learnt_from(task)))
 
 
 def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell, *, in_all: bool = False) -> None:
@@ -124,7 +130,7 @@ def survey(folder: Path, stored: Stored, budget: Budget, tell: Tell, *, in_all: 
     for finalist in _finalists(folder, events):
         name = finalist.method.name
         if finalist.method.learns_from_rows:
-            fits = itertools.product(sizes_of(len(stored.task.train)), range(LEAST_DRAWS))
+            fits = itertools.product(sizes_of(len(learnt_from(stored.task))), range(LEAST_DRAWS))
             missing += [Fit(finalist, size, draw) for size, draw in fits if (name, size, draw) not in done]
         elif (name, 0, 0) not in done:
             _write(path, {"method": name, "size": 0, "draw": 0, "constant": True})
@@ -225,11 +231,10 @@ class _Survey:
 
     def _known(self, fit: Fit) -> bool:
         """Whether the study itself made this fit: all rows, in its own order, from its own seed."""
-        tested = not self.stored.task.folds  # what meets the test of a task in folds was fitted on all of them
-        return tested and self._is_whole(fit) and fit.draw == 0 and not fit.finalist.cut_short
+        return self._is_whole(fit) and fit.draw == 0 and not fit.finalist.cut_short
 
     def _is_whole(self, fit: Fit) -> bool:
-        return fit.size == len(self.stored.task.train)
+        return fit.size == len(learnt_from(self.stored.task))
 
     def _line(self, fit: Fit) -> dict[str, Any]:
         """Make one fit, and say what came of it."""
@@ -242,7 +247,9 @@ class _Survey:
         begun = time.perf_counter()
         with TemporaryDirectory() as folder:
             task, seed = self.ground.task, self.stored.request.seed + fit.draw
-            trial = MeteredTrial(seed, Path(folder), task.validation, weigh=self.forecaster.weigh)
+            # A fit that learns from validation rows ends where the study's did, after as many passes.
+            validation = task.validation if fit.size <= len(task.train) else Dataset(())
+            trial = MeteredTrial(seed, Path(folder), validation, weigh=self.forecaster.weigh)
             trial.watch(self.ground.base)
             trial.spend("overhead", self.forecaster.overhead(fit.finalist.method.work))
             try:
@@ -265,12 +272,15 @@ class _Survey:
 
     def _rows(self, fit: Fit) -> Dataset:
         """The first `size` rows of a stratified order: smaller sizes of a draw stand in its larger ones."""
-        train = self.ground.task.train
+        task = self.ground.task
         if self._is_whole(fit) and fit.draw == 0:  # as the study had them
-            return train
-        strata = strata_of(train, self.ground.task.spec)
-        order = stratified_order(strata, random.Random(f"{self.stored.request.seed}/curve/{fit.draw}"))
-        return train.take(order[: fit.size])
+            return learnt_from(task)
+        draw = random.Random(f"{self.stored.request.seed}/curve/{fit.draw}")
+        parts = (task.train, task.validation) if task.folds else (task.train,)
+        rows = [
+            part.examples[place] for part in parts for place in stratified_order(strata_of(part, task.spec), draw)
+        ]
+        return Dataset(tuple(rows[: fit.size]))
 
     def _late(self) -> bool:
         """The clock's hard stop: work took longer than this machine's rates said."""
