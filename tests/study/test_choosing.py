@@ -156,9 +156,9 @@ def test_killed_on_its_way_and_resumed_it_ends_the_same(finished: Path, tiny_fol
         assert [e["trial"] for e in of_kind(folder, kind)] == [e["trial"] for e in of_kind(finished, kind)], kind
     done = [(e["trial"], e["fold"]) for e in of_kind(folder, "folded")]
     assert len(done) == len(set(done))
-    for event in of_kind(finished, "tested"):
+    for told in of_kind(finished, "tested"):
         both = [
-            [(one["row"], one["prediction"]) for one in lines_of(run, event["trial"], "test")]
+            [(one["row"], one["prediction"]) for one in lines_of(run, told["trial"], "test")]
             for run in (folder, finished)
         ]
         assert both[0] == both[1]

@@ -135,17 +135,14 @@ class Training:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
-        self.step = int(state["step"])
-
-        def whole(kind: str) -> Tensor | None:
-            parts = [state["tensors"].get(f"{kind}.{name}") for name in self._sizes]
-            return None if parts[0] is None else _flatten(parts, self.model.device)
-
-        self._mean = whole("mean")
-        for kind, flat in {"master": self._flat, "first": self._first, "second": self._second}.items():
-            kept = whole(kind)
-            assert kept is not None
-            flat.copy_(kept)
+        self.step, kept = int(state["step"]), state["tensors"]
+        has_mean = f"mean.{next(iter(self._sizes))}" in kept
+        self._mean = torch.empty_like(self._flat) if has_mean else None
+        whole = {"master": self._flat, "mean": self._mean, "first": self._first, "second": self._second}
+        for kind, flat in whole.items():
+            # One tensor at a time: together they are three times the weights, beside those that they go into.
+            for name, part in self._parts(flat).items() if flat is not None else ():
+                part.copy_(kept[f"{kind}.{name}"])
         self._remember()
 
     def _remember(self) -> None:

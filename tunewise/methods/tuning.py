@@ -61,6 +61,7 @@ def tune(
     if kept is not None:
         training.restore(kept)
         best.restore(kept)
+        del kept
     total = epochs * training.steps_per_epoch
     every = max(training.steps_per_epoch, MIN_STEPS_BETWEEN_CHECKS)
     while training.step < total and best.stale < PATIENCE:
@@ -121,8 +122,8 @@ class _Best:
         from tunewise.engine.adapters import Weights
 
         tensors = {
-            name.removeprefix("best."): tensor
-            for name, tensor in state["tensors"].items()
+            name.removeprefix("best."): state["tensors"][name].clone()
+            for name in state["tensors"]
             if name.startswith("best.")
         }
         weights = Weights(state["kind"], tensors, state["settings"])

@@ -220,7 +220,7 @@ class Worker:
             self.stopped_by_clock = True
             text = (
                 "The clock stopped the search: the work took longer than this machine's measured rates said. "
-                "What had been checked by then went on to the test."
+                "What had been checked by then went on."
             )
             self._said.add(text)
             self.journal.write("message", None, text=text, hard_stop=True)

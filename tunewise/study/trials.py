@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,28 @@ def standing_of(folder: Path) -> dict[str, Any]:
             return found
     except (OSError, SafetensorError):
         return {}
+
+
+@dataclass(frozen=True)
+class KeptTensors(Mapping[str, Any]):
+    """Tensors of a kept state by name, each read when asked for: a file stays mapped as long as one lives."""
+
+    path: Path
+    names: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Any:
+        from safetensors import safe_open
+
+        if name not in self.names:
+            raise KeyError(name)
+        with safe_open(self.path, framework="pt") as file:
+            return file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 @dataclass(frozen=True)
@@ -157,14 +179,14 @@ class MeteredTrial:
         return time.monotonic() - self._kept_at > max(KEEP_SECONDS, KEEP_RATIO * self._keeping_seconds)
 
     def state(self) -> dict[str, Any] | None:
-        """The state kept last, or None."""
+        """The state kept last, or None; its tensors are read as they are asked for."""
         from safetensors import safe_open
 
         if not (self.folder / STATE).exists():
             return None
         with safe_open(self.folder / STATE, framework="pt") as file:
             values = json.loads(file.metadata()["values"])
-            return {**values, "tensors": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+            return {**values, "tensors": KeptTensors(self.folder / STATE, tuple(file.keys()))}
 
 
 @dataclass(frozen=True)
