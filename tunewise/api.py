@@ -101,6 +101,9 @@ def compare(
         if not isinstance(task, Task):
             phase("reading the data, fetching them first where needed")
         task = task_of(task, seed, reading, inspect.signature(compare).parameters)
+        likely = folded(task).profile
+        for text in likely.warnings if likely else ():
+            tell({"event": "message", "trial": None, "text": text})
         request = with_methods(request, methods, task)
         if request.curve:
             check_curves(folded(task))
@@ -110,7 +113,10 @@ def compare(
             phase("preparing: the model, token counts, and, once on a machine, its speed")
         ground = prepare_in_folds(task, request)
         for text in ground.task.profile.warnings if ground.task.profile else ():
-            tell({"event": "message", "trial": None, "text": text})
+            if likely is None or text not in likely.warnings:
+                tell({"event": "message", "trial": None, "text": text})
+        if request.curve:
+            check_curves(ground.task)
         record = {"command": list(command or []), "settings": dict(settings or as_settings(request, folder))}
         contest = Contest.begin(folder, request, ground, record, tell)
         contest.run()

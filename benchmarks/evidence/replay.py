@@ -32,13 +32,13 @@ from tunewise import metrics
 from tunewise.cost import USUAL, ModelShape, Works
 from tunewise.methods import get, registered
 from tunewise.methods.base import Verdict
-from tunewise.reading.folds import CHOOSING
+from tunewise.reading.folds import CHOOSING, FEWEST_VALIDATION
 from tunewise.rule import Finalist, judge, nominate
 from tunewise.statistics import ScoresOf, paired_difference
 from tunewise.study.budget import MOST_TEST_SHARE
-from tunewise.study.folds import FINALISTS, going_on
+from tunewise.study.folds import fits_of, folding_of, going_on
 from tunewise.study.forecast import Forecaster, TokenStatistics
-from tunewise.study.policy import Allowance, Outcome, Proposal, Race
+from tunewise.study.policy import MORE_SEEDS, Allowance, Outcome, Proposal, Race
 from tunewise.task import Choices, TaskSpec, Text
 
 SHARES = (0.15, 0.25, 1 / 3, 0.5, 1.0)
@@ -49,8 +49,6 @@ HABITS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "always full": lambda line: line["method"] == "full",
 }
 """Fixed habits: the first setting of a method, and no question asked."""
-FITS = CHOOSING - 1 + CHOOSING / (CHOOSING - 1)
-"""What a finalist takes after the first fold, in fits like that one."""
 BYTES = 2
 """Of a learned value that is saved."""
 CHOOSING_ROWS = (10, 20, 30, 46, 60, 100, 150)
@@ -333,87 +331,110 @@ class Choosing:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A case whose folds were drawn from the rows that no study saw."""
+    """A case whose rows to choose on were drawn from those that no study saw."""
 
     case: Case
-    """With each line's score in the first fold as its validation score."""
+    screened: Sequence[float]
+    """Score of each line in the first fold."""
     pooled: Sequence[float]
-    """Score of each line in all folds."""
+    """In all folds."""
+    split: Sequence[float]
+    """On as many rows as a split leaves for validation."""
     unseen: Sequence[float]
     """And on the other rows."""
 
     @classmethod
     def of(cls, case: Case, draws: int) -> Iterator[Drawn]:
         """So many draws of a case."""
-        outcomes = Choosing.of(case, case.lines)
-        rows = case.facts["rows"]["train"] + case.facts["rows"]["validation"]
+        outcomes, sizes = Choosing.of(case, case.lines), case.facts["rows"]
+        rows = sizes["train"] + sizes["validation"]
         rng = np.random.default_rng(0)
-        first, every = np.zeros((draws, outcomes.rows)), np.zeros((draws, outcomes.rows))
-        for draw in range(draws):
-            order = rng.permutation(outcomes.rows)
-            first[draw, order[: rows // CHOOSING]] = 1
-            every[draw, order[:rows]] = 1
-        screened, pooled, unseen = map(outcomes.scores, (first, every, 1 - every))
-        for draw in range(draws):
-            lines = [
-                {**line, "number": number, "value": float(screened[draw, number])}
-                for number, line in enumerate(outcomes.lines)
-            ]
-            for line in lines:
-                line["checks"] = [*line["checks"][:-1], {**line["checks"][-1], "value": line["value"]}]
-            yield cls(replace(case, lines=lines, all_lines=lines), list(pooled[draw]), list(unseen[draw]))
+        orders = np.stack([rng.permutation(outcomes.rows) for _ in range(draws)])
 
-    def price(self, line: Mapping[str, Any]) -> float:
-        """Work of a finalist in the other folds and on all rows; none without a model."""
-        return FITS * self.case.whole(line) if get(line["method"]).work else 0.0
+        def scores(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            weights = np.zeros((draws, outcomes.rows))
+            np.put_along_axis(weights, orders[:, :count], 1.0, axis=1)
+            return outcomes.scores(weights), outcomes.scores(1 - weights)
+
+        (screened, _), (split, _), (pooled, unseen) = map(scores, (rows // CHOOSING, sizes["validation"], rows))
+        for draw in range(draws):
+            yield cls(case, *([float(one) for one in of[draw]] for of in (screened, pooled, split, unseen)))
+
+    def with_values(self, values: Sequence[float]) -> Case:
+        """The case with other validation scores.
+
+        A trial is worth the same however early it is cut, as the answers that the grid keeps are those of its end;
+        rungs compare by the log-loss on the cell's own validation rows.
+        """
+        lines = []
+        for number, (line, value) in enumerate(zip(self.case.lines, values, strict=True)):
+            checks = [{**check, "value": value} for check in line["checks"]]
+            lines.append({**line, "number": number, "value": value, "checks": checks})
+        failed = [line for line in self.case.all_lines if "failed" in line]
+        return replace(self.case, lines=lines, all_lines=[*lines, *failed])
+
+    def price(self, line: Mapping[str, Any], best: Mapping[str, Mapping[str, Any]]) -> float:
+        """Work of a finalist in the other folds and on all rows, its start included; none without a model."""
+        method = get(line["method"])
+        if method.work is None:
+            return 0.0
+        last = line["checks"][-1]["step"]
+        share = line["step"] / last if "epochs" in line["parameters"] and last else 1.0
+        start = best.get(method.starts_from or "")
+        return fits_of(CHOOSING) * (share * self.case.whole(line) + (self.case.whole(start) if start else 0.0))
 
     def chosen(self, lines: Sequence[Mapping[str, Any]], left: float) -> tuple[Mapping[str, Any], float]:
         """The pick at margin 0, and what its rivals and it took beside the race."""
         best = best_of_each(lines)
         ranked = sorted(best.values(), key=cells.preferred, reverse=True)
         baselines = [line["method"] for line in ranked if get(line["method"]).family == "baseline"]
-        prices = {line["method"]: self.price(line) for line in ranked if line["method"] not in baselines}
+        prices = {line["method"]: self.price(line, best) for line in ranked if line["method"] not in baselines}
         taken, _ = going_on(prices, left, len(prices))
-        finalists = [best[method] for method in (*baselines, *taken)]
-        named = [
-            Finalist(
-                line["method"], self.pooled[line["number"]], self.case.cost(line), self.case.artifact_mb(line)
-            )
-            for line in finalists
-        ]
-        pick, _ = nominate(named, 0.0)
-        return best[pick.candidate], math.fsum(prices[method] for method in taken)
+        pick = self._named([best[method] for method in (*baselines, *taken)], self.pooled)
+        return pick, math.fsum(prices[method] for method in taken)
 
-    def score(self, line: Mapping[str, Any]) -> float:
-        """On rows that nothing was chosen on."""
-        return self.unseen[line["number"]]
+    def _named(self, lines: Sequence[Mapping[str, Any]], values: Sequence[float]) -> Mapping[str, Any]:
+        """The pick at margin 0 by such scores."""
+        case = self.case
+        finalists = [
+            Finalist(str(line["number"]), values[line["number"]], case.cost(line), case.artifact_mb(line))
+            for line in lines
+        ]
+        return case.lines[int(nominate(finalists, 0.0)[0].candidate)]
 
     def full(self) -> tuple[Mapping[str, Any], float]:
         """Pick and work of the full run: every listed setting, then every method in the other folds."""
-        listed = self.case.listed()
+        listed = self.with_values(self.screened).listed()
         pick, work = self.chosen(listed, math.inf)
         return pick, work + math.fsum(map(self.case.whole, listed))
 
     def raced(self, limit: float) -> tuple[Mapping[str, Any], float, int]:
         """Pick, work and trials cut short of a study with so much work for its search and its folds."""
-        case, spaces = self.case, {}
-        for method in case.methods:
-            space = method.search_space(case.spec, None, case.facts["rows"]["train"])
-            spaces[method.name] = {name: values[0] for name, values in space.items()}
-        wanted = sorted(self._forecast(method, spaces) for method in case.methods if method.work)[-FINALISTS:]
+        case = self.case
+        folding = folding_of(case.spec, None, case.methods, case.forecaster, CHOOSING, len(case.methods))
         room = MOST_TEST_SHARE * limit
-        kept = min(math.fsum(wanted), room)
-        allowance = Allowance(limit - kept, None, {}, room / FITS, spends_rest=kept >= math.fsum(wanted))
-        runner = Replayed(case)
-        race = Race(case.spec, None, case.methods, case.forecaster, allowance, runner, seeds=())
-        race.go()
+        if room < folding.typical:  # as a study does, on a split
+            race, runner = self._race(self.split, Allowance(limit, None))
+            best = best_of_each(list(runner.ended.values()))
+            return self._named(list(best.values()), self.split), race.spent, runner.cut
+        kept = min(folding.work, room)
+        allowance = Allowance(limit - kept, None, {}, room / folding.fits, spends_rest=kept >= folding.work)
+        race, runner = self._race(self.screened, allowance, ())
         pick, more = self.chosen(list(runner.ended.values()), limit - race.spent)
         return pick, race.spent + more, runner.cut
 
-    def _forecast(self, method: Any, settings: Mapping[str, Mapping[str, Any]]) -> float:
-        prompt = settings.get(method.starts_from or "")
-        shots = int((prompt or settings[method.name]).get("shots", 0))
-        return FITS * self.case.forecaster.fit(method, settings[method.name], shots)
+    def _race(
+        self, values: Sequence[float], allowance: Allowance, seeds: Sequence[int] = MORE_SEEDS
+    ) -> tuple[Race, Replayed]:
+        case = self.with_values(values)
+        runner = Replayed(case)
+        race = Race(case.spec, None, case.methods, case.forecaster, allowance, runner, seeds=seeds)
+        race.go()
+        return race, runner
+
+    def score(self, line: Mapping[str, Any]) -> float:
+        """On rows that nothing was chosen on."""
+        return self.unseen[self.case.lines.index(line)]
 
 
 def cases() -> Iterator[Case]:
@@ -552,7 +573,11 @@ def main() -> None:
     found = list(cases())
     if not found:
         raise SystemExit("the grid holds no full cell yet; fill it with grid.py.")
-    (report if flags.split else report_folds)(found, flags.share, each=flags.cells)
+    if flags.split:
+        report(found, flags.share, each=flags.cells)
+    else:
+        few = [case for case in found if case.facts["rows"]["validation"] < FEWEST_VALIDATION]
+        report_folds(few, flags.share, each=flags.cells)
 
 
 if __name__ == "__main__":

@@ -326,9 +326,8 @@ def print_entries(entries: Sequence[Entry], command: str) -> None:
 
 def print_plan(plan: Any, data: str) -> None:
     """What the data look like, which trials would run, and what they would take."""
-    say_each(
-        f"Data: {data}", [*reading_notes(plan.task)[:2], *_guessed_of(plan.task), *profile_notes(plan.profile)]
-    )
+    found = profile_notes(plan.profile, folds=bool(plan.task.folds))
+    say_each(f"Data: {data}", [*reading_notes(plan.task)[:2], *_guessed_of(plan.task), *found])
     say_each("Tokens", [f"{_name(name)}: {figures.short(value)}" for name, value in plan.token_lengths.items()])
     say()
     table(
@@ -366,15 +365,15 @@ def _stage(trial: Any) -> str:
     return f"{name}: {trial.passes}{of} pass{'' if trial.passes == trial.all_passes == 1 else 'es'}"
 
 
-def profile_notes(profile: Any) -> list[str]:
-    """What reading found, a line each; findings of nothing are left out."""
+def profile_notes(profile: Any, *, folds: bool = False) -> list[str]:
+    """What reading found, a line each, findings of nothing left out; `folds` says whether rows stand in folds."""
     if profile is None:
         return []
     rows, lengths = profile.rows, profile.lengths
     test = f"{rows['test']:,} for the test" if rows["test"] else "no test split, see below"
     notes = [
         f"Rows: {profile.rows_read:,} read; {rows['train']:,} for training, "
-        f"{rows['validation']:,} for validation, {test}."
+        f"{rows['validation']:,} {'to screen on' if folds else 'for validation'}, {test}."
     ]
     train = profile.labels.get("train", {})
     if train:

@@ -95,6 +95,7 @@ def read(
         metric=metric or hints.metric,
         test=opened.test if test is None else _given_table(test, "test"),
         validation=wanted if isinstance(wanted, float | int | Table) else _given_table(wanted, "validation"),
+        validation_by_default=validation is None and opened.validation is None,
         train_rows=count,
         drop_incomplete=drop_incomplete,
         seed=seed,

@@ -23,7 +23,7 @@ from dataclasses import replace
 
 from tunewise.reading.profile import of_folds
 from tunewise.reading.similar import in_clusters, likeness, near_clusters
-from tunewise.reading.splits import DEFAULT_VALIDATION, in_folds, strata_of, stratified_order
+from tunewise.reading.splits import in_folds, strata_of, stratified_order
 from tunewise.rule import FEWEST_ROWS
 from tunewise.task import Dataset, Task
 
@@ -46,9 +46,9 @@ def folded(task: Task) -> Task:
     rows, validation in another way than by default), and where its rows make fewer clusters of near-duplicates and
     groups than folds. Folds follow from the seed that the task was read with.
     """
-    rows = sorted((*task.train, *task.validation, *task.test), key=lambda example: example.row)
-    if not _is_split_by_default(task):
+    if task.folds or not _is_split_by_default(task):
         return task
+    rows = sorted((*task.train, *task.validation, *task.test), key=lambda example: example.row)
     test, count = Dataset(()), FOLDS
     if len(rows) >= FEWEST_ROWS or task.source["test"] is not None:
         if len(task.validation) >= FEWEST_VALIDATION:
@@ -79,6 +79,6 @@ def _is_split_by_default(task: Task) -> bool:
     return (
         "test" in asked
         and all(name in asked and asked[name] is None for name in ASKED)
-        and asked.get("validation") == DEFAULT_VALIDATION
+        and asked.get("validation_by_default") is True
         and bool(len(task.test))
     )

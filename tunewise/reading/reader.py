@@ -45,6 +45,7 @@ class Asked:
     metric: str | None
     test: Table | None
     validation: float | int | Table
+    validation_by_default: bool
     train_rows: int | None
     drop_incomplete: bool
     seed: int
@@ -281,6 +282,7 @@ def _source(opened: Opened, columns: Columns, asked: Asked) -> dict[str, Any]:
         "guessed": dict(columns.guessed),
         "test": asked.test.origin() if asked.test else None,
         "validation": validation.origin() if isinstance(validation, Table) else validation,
+        "validation_by_default": asked.validation_by_default,
         "train_rows": asked.train_rows,
         "drop_incomplete": asked.drop_incomplete,
         "seed": asked.seed,

@@ -74,6 +74,8 @@ class Evidence:
     """Rows that finalists were fitted on, as they met the test."""
     chosen_on: int
     """Rows that validation scores are of."""
+    chooser: str
+    """What validation scores are of, in a sentence."""
     profile: Mapping[str, Any]
     events: tuple[Mapping[str, Any], ...]
     untested: tuple[str, ...]
@@ -98,6 +100,11 @@ class Evidence:
     def labelled_rows(self) -> int:
         """Rows of all splits together."""
         return sum(self.split_rows.values())
+
+    @property
+    def where_chosen(self) -> str:
+        """Where validation scores were measured, in a sentence."""
+        return f"{'on' if self.chooser == 'validation' else 'in'} {self.chooser}"
 
     @property
     def where(self) -> str:
@@ -169,6 +176,7 @@ def read_evidence(folder: Path) -> Evidence:
         spec = TaskSpec.from_json(task["spec"])
         split_rows = {name: len(rows) for name, rows in task["splits"].items()}
         folds = task.get("folds", ())
+        beside = bool(folds and split_rows.get("test"))
         learnt_from = sum(map(len, folds)) if folds else split_rows.get("train", 0)
     except (KeyError, TypeError, AttributeError) as error:
         raise CandidateError(
@@ -198,12 +206,13 @@ def read_evidence(folder: Path) -> Evidence:
         margin=margin,
         split_rows=split_rows,
         learnt_from=learnt_from,
-        chosen_on=learnt_from if folds and split_rows.get("test") else split_rows.get("validation", 0),
+        chosen_on=learnt_from if beside else split_rows.get("validation", 0),
+        chooser="the folds" if beside else "validation",
         profile=task.get("profile") or {},
         events=events,
         untested=tuple(row["candidate"] for row in finished if row not in rows),
         rate=run.section("budget").section("rates").number("score"),
-        folds=0 if split_rows.get("test") else len(folds),
+        folds=0 if beside else len(folds),
         repeats={name: tuple(map(_outputs, found)) for name, found in again.items() if name in predictions},
     )
 
@@ -214,12 +223,14 @@ def _repeats(
     """By candidate, the answers of those that repeat one of the finalists' trials with another seed."""
     started = {str(event.get("trial")): event for event in events if event.get("event") == "started"}
     cut = {event.get("trial") for event in events if event.get("event") == "finished" and event.get("cut_short")}
+    again = {event.get("trial") for event in events if event.get("event") == "refitted"}
     found: dict[str, list[list[Mapping[str, Any]]]] = {}
     for event in events:
         trial = str(event.get("trial"))
         repeated = started.get(trial, {}).get("repeats")
-        # A finalist found after the repeats has other settings, and a trial cut short is no other draw of luck.
-        if event.get("event") != "tested" or repeated not in finalists or {trial, repeated} & cut:
+        # A finalist found after the repeats has other settings, and a trial cut short is no other draw of luck;
+        # but what was fitted again, as in folds, ended where its repeats did.
+        if event.get("event") != "tested" or repeated not in finalists or {trial, repeated} & (cut - again):
             continue
         if (folder / "predictions" / f"{trial}-test.jsonl").exists():
             method = str(started[trial].get("method"))

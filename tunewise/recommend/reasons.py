@@ -156,13 +156,13 @@ def _standing(evidence: Evidence, findings: Findings) -> list[Reason]:
     named = Reason(_named(evidence, findings), LEADERBOARD if findings.afterwards else JOURNAL)
     if few:
         return [*few, named]
-    return [named, *(Reason(text, ANSWERS) for text in _tested(findings))]
+    return [named, *(Reason(text, ANSWERS) for text in _tested(evidence, findings))]
 
 
-def _tested(findings: Findings) -> list[str]:
+def _tested(evidence: Evidence, findings: Findings) -> list[str]:
     """What the test says of this status."""
     if findings.verdict.status == "undecided":
-        return [_not_shown(findings), _needed(findings), _tied(findings)]
+        return [_not_shown(evidence, findings), _needed(findings), _tied(findings)]
     if findings.verdict.status == "non-inferior":
         return [_shown(findings), _tied(findings)]
     closest, p = max(adjusted(findings.to_pick).items(), key=lambda item: item[1])
@@ -186,11 +186,11 @@ def _named(evidence: Evidence, findings: Findings) -> str:
     best = f"{reference.finalist.validation_score:.3f}"
     if reference is nominee:
         return (
-            f"{_when(findings, nominee.candidate)}: it scored highest there "
+            f"{_when(evidence, findings, nominee.candidate)}: it scored highest there "
             f"({best}), and no cheaper finalist came within {findings.margin:g} points."
         )
     return (
-        f"{_when(findings, nominee.candidate)}: the cheapest finalist "
+        f"{_when(evidence, findings, nominee.candidate)}: the cheapest finalist "
         f"({nominee.finalist.validation_score:.3f}) within {findings.margin:g} points of the highest score "
         f"there ({best}, {reference.candidate})."
     )
@@ -209,10 +209,10 @@ def _best_in_folds(evidence: Evidence, findings: Findings) -> str:
     )
 
 
-def _when(findings: Findings, nominee: str) -> str:
+def _when(evidence: Evidence, findings: Findings, nominee: str) -> str:
     if findings.afterwards:
-        return f"By what is asked now, {nominee} is named from validation"
-    return f"Before the test, {nominee} was named from validation"
+        return f"By what is asked now, {nominee} is named from {evidence.chooser}"
+    return f"Before the test, {nominee} was named from {evidence.chooser}"
 
 
 def _shown(findings: Findings) -> str:
@@ -223,7 +223,7 @@ def _shown(findings: Findings) -> str:
     )
 
 
-def _not_shown(findings: Findings) -> str:
+def _not_shown(evidence: Evidence, findings: Findings) -> str:
     uppers = findings.verdict.uppers
     over = [f"{name} {points(upper)}" for name, upper in uppers.items() if upper >= findings.margin / 100]
     text = (
@@ -231,8 +231,8 @@ def _not_shown(findings: Findings) -> str:
         f"{findings.other}. One-sided 95 % bounds of (other − {findings.nominee}) in points: {', '.join(over)}."
     )
     if findings.reference == findings.nominee:
-        return text + " It stays the pick because it scored highest on validation."
-    return text + f" So the pick is {findings.reference}, which scored highest on validation."
+        return text + f" It stays the pick because it scored highest {evidence.where_chosen}."
+    return text + f" So the pick is {findings.reference}, which scored highest {evidence.where_chosen}."
 
 
 def _needed(findings: Findings) -> str:

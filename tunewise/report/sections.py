@@ -40,6 +40,7 @@ def sections(run: Run) -> dict[str, Any]:
         "about": _about(run),
         "metric": metric_name(run.metric),
         "margin": plain(run.recommendation.margin if run.recommendation else None),
+        "chosen_in": len(run.task.values.get("folds", ())),
         "folds": run.recommendation.folds if run.recommendation else 0,
         "verdict": verdict(run),
         "board": tables.board(run),

@@ -27,6 +27,21 @@ SAVING_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
+class Folding:
+    """What a study in folds takes after its first fold, as forecast."""
+
+    work: float = 0.0
+    """Of as many finalists as there may be."""
+    typical: float = 0.0
+    """Of one of the dearest, on average."""
+    fits: float = 0.0
+    """Of each, in fits like that on the first fold."""
+
+
+NO_FOLDS = Folding()
+
+
+@dataclass(frozen=True)
 class Terms:
     """What a study may spend, in the unit its decisions are made in."""
 
@@ -67,8 +82,7 @@ def settle(
     budget: Budget,
     forecaster: Forecaster,
     methods: Sequence[Any],
-    folds: Sequence[float] = (),
-    fits: float = 0.0,
+    folding: Folding = NO_FOLDS,
 ) -> Terms:
     """Convert `budget`, and check that it holds the baselines and their test.
 
@@ -76,9 +90,7 @@ def settle(
         budget: as it was asked for.
         forecaster: of the task.
         methods: to compare.
-        folds: what each of the dearest finalists takes in the other folds, as forecast; together they get half of
-            the budget at most.
-        fits: what each of them takes there, in fits like that in the race.
+        folding: what the other folds take; they get half of the budget at most.
 
     Raises:
         BudgetError: it does not; the message says what it would take.
@@ -93,7 +105,7 @@ def settle(
                 f"a budget of {counted(int(budget.limit), 'trial')} cannot hold the {len(required)} methods that "
                 f"must run ({', '.join(m.name for m in required)}); give --budget {len(required)}trials or more."
             )
-        return Terms(budget, None, Allowance(None, int(budget.limit), tests), (), math.fsum(folds))
+        return Terms(budget, None, Allowance(None, int(budget.limit), tests), (), folding.work)
     least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
     least += sum(forecaster.evaluation(forecaster.n_validation + forecaster.n_test) for m in required if m.work)
     if budget.unit == "flop":
@@ -113,13 +125,12 @@ def settle(
     tested = {name: tests[name] for name in _fitting([method.name for method in models], tests, room)}
     dropped = tuple(method.name for method in models if method.name not in tested)
     room = MOST_TEST_SHARE * (limit - least - sum(tested.values()))
-    wanted = math.fsum(folds)
-    kept = min(wanted, room)
+    kept = min(folding.work, room)
     # One finalist at least must fit in the other folds, whichever it will be.
-    longest = room / fits if fits else math.inf
+    longest = room / folding.fits if folding.fits else math.inf
     left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - kept - saving
-    allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=kept >= wanted)
-    return Terms(budget, limit, allowance, dropped, kept, room * len(folds) >= wanted)
+    allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=kept >= folding.work)
+    return Terms(budget, limit, allowance, dropped, kept, room >= folding.typical)
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:

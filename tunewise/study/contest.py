@@ -28,8 +28,8 @@ from tunewise.study.evaluation import evaluate, write_predictions
 from tunewise.study.executors import executor_of
 from tunewise.study.folds import Folds
 from tunewise.study.ground import Ground, attempts_of, memory_mb, prepare
-from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events
-from tunewise.study.policy import MORE_SEEDS, Race
+from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events, repeats_of
+from tunewise.study.policy import MORE_SEEDS, Race, method_of
 from tunewise.study.runner import Worker
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
 
@@ -130,7 +130,7 @@ class Contest:
         if not rows:
             raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
         if ground.task.folds:
-            rows = self._fold(rows, contestants.spent)
+            rows = self._fold(rows, contestants.spent, len(contestants.outcomes))
         if not ground.task.tested_in_folds:
             if not rows:
                 raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
@@ -168,13 +168,22 @@ class Contest:
             worker.say(note)
         return worker
 
-    def _fold(self, rows: Sequence[files.Row], spent: float) -> list[files.Row]:
-        """The finalists in the other folds; those that went through them all, as they ship."""
+    def _fold(self, rows: Sequence[files.Row], spent: float, taken: int) -> list[files.Row]:
+        """The finalists in the other folds; those that went through them all, as they ship.
+
+        Args:
+            rows: the best trial of each method that finished.
+            spent: work of the search.
+            taken: its trials.
+        """
         ground = self.ground
         self._phase("the finalists in the other folds")
         seconds = ground.terms.seconds
 
-        tested = {row.method for row in rows}
+        events = read_events(self.folder / JOURNAL)
+        repeated = repeats_of(events)
+        done = {event["trial"] for event in events if event["event"] == "finished"}
+        tested = {method_of(trial) for trial in done if trial not in repeated}
         tests = sum(kept for name, kept in _kept_seconds(ground).items() if name in tested)
 
         def is_late(more: float) -> bool:
@@ -196,8 +205,9 @@ class Contest:
         events = read_events(self.folder / JOURNAL)
         through = [row for row in files.best_rows(events) if row.status == "finished"]
         if not ground.task.tested_in_folds:
-            done = math.fsum(event["work"] for event in events if event["event"] in ("folded", "refitted"))
-            folds.repeat(through, left - done)
+            trials = ground.terms.allowance.trials
+            most = math.inf if trials is None else trials - taken
+            folds.repeat(through, left - folds.work, most)
         return through
 
     def _nominate(self, rows: Sequence[files.Row]) -> None:

@@ -9,8 +9,10 @@ folds choose among them. What ships is fitted once more, on the rows of all fold
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewise import metrics
-from tunewise.adapted import AdaptedModel, Predictor, forget_scores
+from tunewise.adapted import AdaptedModel, ModelRef, Predictor, forget_scores
 from tunewise.candidates import CANDIDATE, add_origin
 from tunewise.errors import reason_of
 from tunewise.methods import get
@@ -27,15 +29,15 @@ from tunewise.reading.folds import SCREENING, rows_without
 from tunewise.run_files import read_lines
 from tunewise.study.again import Made, made_by, make_again
 from tunewise.study.attempts import waiting
-from tunewise.study.budget import TEST_MARGIN
+from tunewise.study.budget import TEST_MARGIN, Folding
 from tunewise.study.evaluation import evaluate, preference, write_predictions
 from tunewise.study.files import Row, artifact_mb, origin
 from tunewise.study.forecast import Forecaster
-from tunewise.study.journal import ENDED, Event, Journal, read_events
+from tunewise.study.journal import ENDED, Event, Journal, read_events, repeats_of
 from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, REPEATED, method_of, number_of
 from tunewise.study.stored import JOURNAL
 from tunewise.study.trials import STATE, MeteredTrial, standing_of
-from tunewise.task import Dataset, Task
+from tunewise.task import Dataset, Task, TaskSpec
 from tunewise.whole import put_folder, write_text
 
 FINALISTS = 4
@@ -44,20 +46,26 @@ NO_ROOM = "the budget did not hold it in the other folds"
 NO_TIME = "the time of the budget was used up before it could go through the other folds"
 
 
-def fits_of(task: Task) -> float:
+def fits_of(folds: int) -> float:
     """What a finalist takes after it was screened, in fits like that one: each other fold, and all rows."""
-    folds = len(task.folds)
-    return folds - 1 + folds / (folds - 1) if folds else 0.0
+    return folds - 1 + folds / (folds - 1)
 
 
-def forecasts_of(
-    task: Task, base: AdaptedModel, methods: Sequence[Any], forecaster: Forecaster
-) -> tuple[float, ...]:
-    """Work of each of the dearest finalists that there may be, in the other folds."""
-    if not task.folds:
-        return ()
-    n_train = len(task.train)
-    spaces = {method.name: method.search_space(task.spec, base.base, n_train) for method in methods}
+def folding_of(
+    spec: TaskSpec, model: ModelRef | None, methods: Sequence[Any], forecaster: Forecaster, folds: int, most: int
+) -> Folding:
+    """What finalists would take in the other folds.
+
+    Args:
+        spec: of the task.
+        model: the base model.
+        methods: that are compared.
+        forecaster: of the first fold.
+        folds: how many.
+        most: finalists.
+    """
+    fits, n_train = fits_of(folds), forecaster.n_train
+    spaces = {method.name: method.search_space(spec, model, n_train) for method in methods}
     settings = {method: {name: values[0] for name, values in space.items()} for method, space in spaces.items()}
     works = []
     for method in methods:
@@ -67,8 +75,15 @@ def forecasts_of(
             fit = forecaster.fit(method, settings[method.name], shots)
             fit += forecaster.prompt_trial(shots) if prompt is not None else 0.0
             answers = forecaster.evaluation(n_train, tuned=method.work.startswith("train"))
-            works.append(fits_of(task) * fit + answers)
-    return tuple(sorted(works)[-FINALISTS:])
+            works.append(fits * fit + answers)
+    works.sort(reverse=True)
+    typical = statistics.fmean(works[:FINALISTS]) if works else 0.0
+    return Folding(math.fsum(works[:most]), typical, fits)
+
+
+def most_finalists(task: Task, methods: int) -> int:
+    """How many go through the other folds at most, baselines left out of account."""
+    return FINALISTS if task.tested_in_folds else methods
 
 
 def going_on(prices: Mapping[str, float], left: float, most: int) -> tuple[list[str], list[str]]:
@@ -106,31 +121,74 @@ class Folds:
     is_late: Callable[[float], bool] = lambda seconds: False
     """Whether the clock leaves no room for so many seconds; the first finalist is not asked."""
     _events: list[Event] = field(default_factory=list)
+    _standing: Callable[[], dict[str, Any]] = dict
+    """Work and seconds of the fit that runs, or ran last."""
 
     def go(self, rows: Sequence[Row], left: float) -> None:
         """Take as many of the finished trials in `rows` through the folds as `left` work holds, one at least.
 
-        Called again, it goes on where it ended.
+        Who seemed too dear gets another turn when the others took less than was thought. Called again, it goes on
+        where it ended.
         """
-        most = FINALISTS if self.task.tested_in_folds else len(rows)
+        most = most_finalists(self.task, len(rows))
         self._events = read_events(self.folder / JOURNAL)
+        decided = [event for event in self._events if event["event"] == "screened"]
         by_method = {row.method: row for row in rows}
-        finalists, left_out = self._screened(rows, left, most)
+        best = sorted(rows, key=lambda row: preference(row.validation_score, row.log_loss), reverse=True)
+        baselines = [row.method for row in rows if get(row.method).family == "baseline"]
+        waiting_for = [row.method for row in best if row.method not in baselines]
+        gone_on: list[str] = []
+        left_out: list[str] = []
+        while len(gone_on) < most:
+            if decided:
+                event = decided.pop(0)
+                finalists, left_out = list(event["finalists"]), list(event["left_out"])
+            else:
+                prices = {method: self._price(by_method[method], "work") for method in waiting_for}
+                finalists, left_out = going_on(prices, left - self.work, most - len(gone_on))
+                if not gone_on and not baselines and not finalists and left_out:
+                    finalists.append(left_out.pop(0))
+                if gone_on and not finalists:
+                    break
+                finalists = finalists if gone_on else [*baselines, *finalists]
+                self.journal.write("screened", None, finalists=finalists, left_out=left_out)
+            for method in finalists:
+                if method in by_method:
+                    self._take(by_method[method], first=not set(gone_on) - set(baselines))
+                gone_on.append(method)
+            waiting_for = [method for method in left_out if method in by_method]
+            if not waiting_for:
+                break
         for row in rows:
-            if row.method not in finalists:
+            if row.method not in gone_on:
                 self._prune(row, NO_ROOM if row.method in left_out else "the first fold preferred others")
-        taken = 0
-        for row in (by_method[method] for method in finalists if method in by_method):
-            counts = get(row.method).family != "baseline"
-            begun = self._has("folded", row.trial)
-            if counts and taken and not begun and self.is_late(self._spent(row, "seconds")):
-                self.journal.write("message", None, text=f"{row.method}: {NO_TIME}.")
-                self._prune(row, NO_TIME)
-                continue
-            taken += counts
-            self._through(row)
+        if left_out:
+            text = f"The budget does not hold {', '.join(left_out)} in the other folds."
+            if not any(event.get("text") == text for event in self._events):
+                self.journal.write("message", None, text=text)
 
-    def repeat(self, rows: Sequence[Row], left: float) -> None:
+    def _take(self, row: Row, *, first: bool) -> None:
+        """Take one through the folds, where the clock leaves time for it; the first is not asked."""
+        baseline, begun = get(row.method).family == "baseline", self._has("folded", row.trial)
+        if baseline or first or begun or not self.is_late(self._price(row, "seconds")):
+            self._through(row)
+            return
+        self.journal.write("message", None, text=f"{row.method}: {NO_TIME}.")
+        self._prune(row, NO_TIME)
+
+    @property
+    def work(self) -> float:
+        """That the finalists took in the folds so far; repeats are not counted."""
+        events = read_events(self.folder / JOURNAL)
+        screened = next((place for place, event in enumerate(events) if event["event"] == "screened"), len(events))
+        kinds = ("folded", "refitted", "failed")
+        repeats = repeats_of(events)
+        counted = [
+            event for event in events[screened:] if event["event"] in kinds and event["trial"] not in repeats
+        ]
+        return math.fsum(event.get("work") or 0.0 for event in counted)
+
+    def repeat(self, rows: Sequence[Row], left: float, most: float) -> None:
         """The leading tuned finalists on all rows again, with a second and a third seed, as far as work goes.
 
         They wait for the test beside those that they repeat.
@@ -138,17 +196,23 @@ class Folds:
         Args:
             rows: finalists that went through the folds.
             left: work, their test included.
+            most: repeats.
         """
         self._events = read_events(self.folder / JOURNAL)
+        if any(event["event"] == "nominated" for event in self._events):
+            return  # the test has been opened since
         tuned = [row for row in rows if (get(row.method).work or "").startswith("train")]
         leading = sorted(tuned, key=lambda row: preference(row.validation_score, row.log_loss), reverse=True)
-        for more in MORE_SEEDS:
-            for row in leading[:REPEATED]:
-                left -= row.work + TEST_MARGIN * self.forecaster.test(get(row.method))
-                name, begun = self._name_of(row, more)
-                if left < 0 or (not begun and self.is_late(row.seconds)):
-                    return
-                self._again(row, name, more)
+        tests = 0.0
+        for place, (more, row) in enumerate(itertools.product(MORE_SEEDS, leading[:REPEATED])):
+            test = TEST_MARGIN * self.forecaster.test(get(row.method))
+            left -= row.work + test
+            name, begun = self._name_of(row, more)
+            if self.forecaster.rates:
+                tests += self.forecaster.seconds(test)
+            if left < 0 or place >= most or (not begun and self.is_late(row.seconds + tests)):
+                return
+            self._again(row, name, more)
 
     def _name_of(self, row: Row, more: int) -> tuple[str, bool]:
         """What the repeat of a finalist with one more seed is called, and whether an earlier process began it."""
@@ -174,10 +238,12 @@ class Folds:
                 "started", name, **head, parameters=dict(made.parameters), **told, repeats=row.trial
             )
             self._events.append(begun)
+        self._say(f"{name}: all rows, {ANOTHER_SEED}")
         try:
-            predictor, standing = self._fit(made, rows, pending.parent, more)
+            predictor, standing = self._fit(made, rows, pending.parent, name, more)
         except Exception as error:  # as in a trial: recorded with its reason, and the others go on
-            self.journal.write("failed", name, reason=reason_of(error), error=type(error).__name__)
+            told = {"reason": reason_of(error), "error": type(error).__name__}
+            self.journal.write("failed", name, **told, **self._standing())
             return
         self._save(predictor, made, pending, name, len(rows), self.seed + more)
         kept = {"step": made.step_on(len(rows)), "value": None, "log_loss": None, "cut_short": False}
@@ -190,37 +256,24 @@ class Folds:
         predictor.save(folder)
         add_origin(folder, origin(made.method, made.parameters, trial, seed, rows))
 
-    def _screened(self, rows: Sequence[Row], left: float, most: int) -> tuple[list[str], list[str]]:
-        """Methods that go on, the baselines first, then the best that `left` holds; and who did not fit."""
-        for event in self._events:
-            if event["event"] == "screened":
-                return list(event["finalists"]), list(event["left_out"])
-        best = sorted(rows, key=lambda row: preference(row.validation_score, row.log_loss), reverse=True)
-        chosen = [row.method for row in rows if get(row.method).family == "baseline"]
-        prices = {row.method: self._spent(row, "work") for row in best if row.method not in chosen}
-        taken, left_out = going_on(prices, left, most)
-        if not chosen and not taken and left_out:
-            taken.append(left_out.pop(0))
-        if left_out:
-            text = f"The budget does not hold {', '.join(left_out)} in the other folds."
-            self.journal.write("message", None, text=text)
-        chosen += taken
-        self.journal.write("screened", None, finalists=chosen, left_out=left_out)
-        return chosen, left_out
-
     @cached_property
     def _made(self) -> dict[str, Made]:
         return made_by(self._events)
 
-    def _spent(self, row: Row, what: str) -> float:
-        """Work or seconds of the fits to come, by what the trial took with its start; 0 without a model."""
+    def _price(self, row: Row, what: str) -> float:
+        """Work or seconds of the fits to come, by what the trial took with its start; 0 without a model.
+
+        They end at the step that was preferred, and nothing is checked on the way.
+        """
         taken = {event["trial"]: event[what] for event in self._events if event["event"] == "finished"}
+        steps = {event["trial"]: event["step"] for event in self._events if event["event"] == "reported"}
         made: Made | None = self._made[row.trial]
         once = 0.0
         while made is not None and made.method.work is not None:
-            once += taken[made.trial]
+            share = made.step / max(made.step, steps.get(made.trial, 0)) if "epochs" in made.parameters else 1.0
+            once += share * taken[made.trial]
             made = made.start
-        return fits_of(self.task) * once
+        return fits_of(len(self.task.folds)) * once
 
     def _has(self, event: str, trial: str, **fields: Any) -> bool:
         """Whether an earlier process recorded it."""
@@ -246,9 +299,8 @@ class Folds:
             where = "on all rows"
             self._ship(made)
         except Exception as error:  # as in a trial: recorded with its reason, and the others go on
-            self.journal.write(
-                "failed", row.trial, reason=f"{where}: {reason_of(error)}", error=type(error).__name__
-            )
+            told = {"reason": f"{where}: {reason_of(error)}", "error": type(error).__name__}
+            self.journal.write("failed", row.trial, **told, **self._standing())
             return
         self._join(row)
 
@@ -281,7 +333,7 @@ class Folds:
         (pending.parent / STATE).unlink(missing_ok=True)
 
     def _fit(
-        self, made: Made, rows: Dataset, folder: Path, more_seed: int = 0
+        self, made: Made, rows: Dataset, folder: Path, name: str = "", more_seed: int = 0
     ) -> tuple[Predictor, Callable[[], dict[str, Any]]]:
         """It made from `rows`, and what that took so far; an interrupted fit goes on from the state it kept."""
         forget_scores()
@@ -292,8 +344,9 @@ class Folds:
             seconds = time.perf_counter() - begun + kept.get("seconds", 0.0)
             return {"work": trial.work + kept.get("work", 0.0), "seconds": round(seconds, 3)}
 
+        self._standing = standing
         trial.standing = lambda best: standing()
-        trial.on_progress = lambda step, steps, loss: self._show(made, step, steps)
+        trial.on_progress = lambda step, steps, loss: self._show(name or made.trial, step, steps)
         trial.watch(self.base)
         if not kept:
             trial.spend("overhead", self.forecaster.overhead(made.method.work))
@@ -331,6 +384,6 @@ class Folds:
     def _say(self, text: str) -> None:
         self.journal.tell({"event": "phase", "trial": None, "text": text, "used_seconds": self.journal.elapsed})
 
-    def _show(self, made: Made, step: int, steps: int) -> None:
+    def _show(self, trial: str, step: int, steps: int) -> None:
         told = {"step": step, "steps": steps, "value": None, "used_seconds": self.journal.elapsed}
-        self.journal.tell({"event": "progress", "trial": made.trial, **told})
+        self.journal.tell({"event": "progress", "trial": trial, **told})

@@ -13,13 +13,13 @@ from typing import Any
 
 from tunewise.adapted import NO_MODEL, AdaptedModel, Constraint, ModelRef, loaded, reference
 from tunewise.cost import ModelShape
-from tunewise.errors import CandidateError, DataError, SettingError
+from tunewise.errors import BudgetError, CandidateError, DataError, SettingError
 from tunewise.figures import counted
 from tunewise.methods import get, obstacle, registered
 from tunewise.prompt import Prompt
 from tunewise.study.attempts import Attempts
-from tunewise.study.budget import Terms, settle
-from tunewise.study.folds import fits_of, forecasts_of
+from tunewise.study.budget import NO_FOLDS, Terms, settle
+from tunewise.study.folds import folding_of, most_finalists
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
 from tunewise.study.stored import Request
@@ -109,8 +109,11 @@ def prepare(
         base, forecaster, more = _with_model(task, request, rates, expected)
     else:
         base, forecaster, more = _without_model(task, request)
-    folds = forecasts_of(task, base, methods, forecaster)
-    terms = settle(request.budget, forecaster, methods, folds, fits_of(task))
+    folding, folds = NO_FOLDS, len(task.folds)
+    if folds:
+        most = most_finalists(task, len(methods))
+        folding = folding_of(task.spec, base.base, methods, forecaster, folds, most)
+    terms = settle(request.budget, forecaster, methods, folding)
     kept = tuple(method for method in methods if method.name not in terms.dropped)
     dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
     return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))
@@ -128,9 +131,15 @@ def prepare_in_folds(task: Task, request: Request) -> Ground:
     """
     from tunewise.reading.folds import folded
 
-    ground = prepare(folded(task), request)
-    if ground.terms.holds_folds or ground.task.tested_in_folds:
-        return ground
+    in_folds = folded(task)
+    if in_folds is task or in_folds.tested_in_folds:
+        return prepare(in_folds, request)
+    try:
+        ground = prepare(in_folds, request)
+        if ground.terms.holds_folds:
+            return ground
+    except BudgetError:  # the first fold is larger than a validation split
+        pass
     rows = counted(len(task.validation), "validation row")
     note = (
         f"The budget is too small to choose in folds; {rows} choose, and chance with them. Give a larger --budget."

@@ -224,7 +224,7 @@ class _Survey:
     def _finalist(self, fit: Fit) -> Made:
         """As the study made it; with more passes over few rows."""
         settings = dict(fit.finalist.parameters)
-        if "epochs" in settings and not self._is_whole(fit):
+        if "epochs" in settings and fit.size <= len(self.stored.task.train) and not self._is_whole(fit):
             steps = steps_of(fit.size, settings.get("batch_size", BATCH_SIZE))
             settings["epochs"] = max(settings["epochs"], math.ceil(LEAST_STEPS / steps))
         return replace(fit.finalist, parameters=settings)

@@ -6,8 +6,9 @@ through the same decisions.
 
 1. Baselines and zero-shot always.
 2. Prompts with demonstrations, for at most a fifth of the work.
-3. Tuned methods: every rate up to a rung, the best rate (by validation log-loss) to the end. Before each of them
-   breadth is cut, until the forecast of all that wait fits (`ladders`); what cannot fit is said, not squeezed.
+3. Tuned methods: every rate up to a rung, the best rate (by validation log-loss) to the end; the first rate alone
+   where validation rows are few. Before each of them breadth is cut, until the forecast of all that wait fits
+   (`ladders`); what cannot fit is said, not squeezed.
 4. Chains, through the best prompt and at the best rate found.
 5. The two leading tuned methods again, with a second and a third seed: what training by chance does to a score.
    Such a trial is evidence about its method; it is never what is handed over, so nothing is chosen by its luck.
@@ -35,6 +36,8 @@ MORE_SEEDS = (1, 2)
 """A second and a third, as what is added to the first."""
 TOLERANCE = 1.25
 """By which a trial may take more than its forecast although others need the rest."""
+ROWS_FOR_RATES = 80
+"""Validation rows below which every method goes at its first rate: fewer prefer the worse one too often."""
 RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
 
@@ -228,7 +231,8 @@ class Race:
     def _whole_ladder(self, method: Any) -> Ladder:
         space = dict(method.search_space(self.spec, self.model, self.forecaster.n_train))
         rates = tuple(space.pop("learning_rate"))
-        if method.starts_from is not None:  # a chain goes at the rate that did best for its plain method
+        # A chain goes at the rate that did best for its plain method, and few rows cannot tell one from another.
+        if method.starts_from is not None or self.forecaster.n_validation < ROWS_FOR_RATES:
             rates = rates[:1]
         epochs = int(space.pop("epochs")[0])
         return Ladder(method, rates, epochs, {name: values[0] for name, values in space.items()})
