@@ -41,7 +41,7 @@ def test_below_a_hundred_rows_the_folds_hold_every_row_once() -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    [{"validation": 0.3}, {"validation": 10}, {"validation": 0}, {"train_rows": 20}],
+    [{"validation": 0.2}, {"validation": 0.3}, {"validation": 10}, {"validation": 0}, {"train_rows": 20}],
 )
 @pytest.mark.parametrize("rows", [60, 160])
 def test_splits_that_were_asked_for_stay(asked: dict[str, Any], rows: int) -> None:

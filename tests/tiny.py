@@ -68,7 +68,7 @@ def in_float32(cache: Path) -> Iterator[None]:
         yield
 
 
-def colour_task(n_train: int = 48, n_validation: int = 24, n_test: int = 40) -> Task:
+def colour_task(n_train: int = 48, n_validation: int = 80, n_test: int = 40) -> Task:
     """Say whether a text is about a warm or a cold thing: the word decides, so there is something to learn."""
     spec = TaskSpec(
         "classification", ("text",), Choices(("w", "c"), ("warm", "cold")), "Is it warm or cold?", "accuracy"

@@ -12,6 +12,7 @@ import pytest
 from tests.study.killing import run_and_kill, script_of
 from tests.tiny import WORDS, in_float32
 from tunewise import api, metrics
+from tunewise.errors import RequestError
 from tunewise.methods import get
 from tunewise.reading import read
 from tunewise.reading.folds import SCREENING, folded, rows_without
@@ -148,11 +149,15 @@ def test_killed_on_its_way_and_resumed_it_ends_the_same(finished: Path, tiny_fol
     folder = tmp_path / "run"
     setting_up = f"from tests.study.test_choosing import some\nMETHODS = {METHODS!r}"
     script = script_of(folder, tiny_folder, 'some(), methods=METHODS, budget="40trials"', setting_up)
-    moments = (("screened", 1), ("folded", 5), ("validated", 4), ("refitted", 7), ("nominated", 1), ("tested", 3))
+    repeating = len(of_kind(finished, "started")) - 1
+    moments = (
+        *(("screened", 1), ("folded", 5), ("validated", 4), ("refitted", 7)),
+        *(("started", repeating), ("nominated", 1), ("tested", 3)),
+    )
     for event, count in moments:
         run_and_kill(script, folder, event, count)
     api.resume(folder)
-    for kind in ("validated", "refitted", "tested", "nominated"):
+    for kind in ("started", "validated", "refitted", "tested", "nominated"):
         assert [e["trial"] for e in of_kind(folder, kind)] == [e["trial"] for e in of_kind(finished, kind)], kind
     done = [(e["trial"], e["fold"]) for e in of_kind(folder, "folded")]
     assert len(done) == len(set(done))
@@ -196,8 +201,38 @@ def test_a_budget_that_holds_one_finalist_prunes_the_others(tiny_folder: Path, t
     board = {line["candidate"]: line["status"] for line in study.leaderboard}
     assert {name for name, status in board.items() if status == "finished"} == set(screened["finalists"])
     assert {name for name, status in board.items() if status == "pruned"} == set(screened["left_out"])
+    assert screened["left_out"]
     ended = [e for e in read_events(out / "trials.jsonl") if e["event"] in ("finished", "folded", "refitted")]
     assert sum(event["work"] for event in ended) <= 5e10
+
+
+def test_a_budget_in_trials_counts_those_with_other_seeds(tiny_folder: Path, tmp_path: Path) -> None:
+    methods = ["majority", "tfidf-logistic", "lora"]
+    for trials, again in ((3, 0), (4, 1)):
+        out = tmp_path / str(trials)
+        api.compare(some(), model=str(tiny_folder), methods=methods, budget=f"{trials}trials", out=out)
+        started = of_kind(out, "started")
+        assert len(started) == trials
+        assert sum("repeats" in event for event in started) == again
+
+
+def test_warnings_come_before_the_model_is_loaded(tmp_path: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(RequestError):
+        api.compare(
+            some(),
+            model=str(tmp_path),
+            budget="40trials",
+            out=tmp_path / "run",
+            on_event=lambda event: told.append(str(event.get("text", ""))),
+        )
+    assert any("Too few rows for a validation split to choose on" in text for text in told)
+
+
+def test_a_task_in_folds_is_not_folded_again(tmp_path: Path) -> None:
+    study = api.compare(some(), methods=["majority", "tfidf-logistic"], budget="40trials", out=tmp_path / "run")
+    assert study.task.folds
+    assert folded(study.task) is study.task
 
 
 def test_curves_measure_on_the_test_and_fit_every_point_anew(tmp_path: Path) -> None:

@@ -318,7 +318,7 @@ def test_a_trial_that_fades_after_its_rung_is_worth_its_rung(
     known = {**registered(), "lora": Fading}
     monkeypatch.setattr("tunewise.study.ground.registered", lambda: known)
     monkeypatch.setattr("tunewise.study.ground.get", lambda name: known[name])
-    task = colour_task(32, 24, 24)
+    task = colour_task(32, 80, 24)
     api.compare(task, model=str(tiny_folder), methods="majority,lora", budget="9trials", out=tmp_path / "r")
     paused = {e["trial"]: e for e in events_of(tmp_path / "r") if e["event"] == "paused"}
     finished = next(e for e in events_of(tmp_path / "r") if e["event"] == "finished" and "lora" in e["trial"])

@@ -230,12 +230,18 @@ class Race:
 
     def _whole_ladder(self, method: Any) -> Ladder:
         space = dict(method.search_space(self.spec, self.model, self.forecaster.n_train))
-        rates = tuple(space.pop("learning_rate"))
+        del space["learning_rate"]
+        rates = self._rates(method)
         # A chain goes at the rate that did best for its plain method, and few rows cannot tell one from another.
         if method.starts_from is not None or self.forecaster.n_validation < ROWS_FOR_RATES:
             rates = rates[:1]
         epochs = int(space.pop("epochs")[0])
         return Ladder(method, rates, epochs, {name: values[0] for name, values in space.items()})
+
+    def _rates(self, method: Any) -> tuple[float, ...]:
+        """Those that it lists, the one known best first."""
+        space = method.search_space(self.spec, self.model, self.forecaster.n_train)
+        return tuple(space["learning_rate"])
 
     def _fits(self, ladders: Sequence[Ladder], kept_back: float = 0.0) -> bool:
         trials = sum(len(ladder.rates) for ladder in ladders)
@@ -272,7 +278,12 @@ class Race:
             rates = (self._best_rate(method) or rates[0], *rates[1:])
         first = [self._proposal(method, ladder.parameters(rate), "rung", start_from) for rate in rates]
         if len(first) == 1:
-            self._do(replace(first[0], stage="full run", forecast_work=self._price(ladder)))
+            only = self._do(replace(first[0], stage="full run", forecast_work=self._price(ladder)))
+            others = [rate for rate in self._rates(method) if rate != rates[0]]
+            if only.status == "failed" and others and self._fits([ladder]):
+                # A rate that breaks the training leaves the method without a candidate.
+                again = self._proposal(method, ladder.parameters(others[0]), "full run", start_from)
+                self._do(replace(again, forecast_work=self._price(ladder)))
             return
         share = self._price(replace(ladder, rates=rates[:1], epochs=ladder.rung))
         outcomes = self._do_all([replace(p, until=ladder.rung, forecast_work=share) for p in first])
