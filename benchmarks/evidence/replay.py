@@ -38,7 +38,7 @@ from tunewise.statistics import ScoresOf, paired_difference
 from tunewise.study.budget import MOST_TEST_SHARE
 from tunewise.study.folds import fits_of, folding_of, going_on
 from tunewise.study.forecast import Forecaster, TokenStatistics
-from tunewise.study.policy import MORE_SEEDS, Allowance, Outcome, Proposal, Race
+from tunewise.study.policy import MORE_SEEDS, RESERVE_SHARE, Allowance, Outcome, Proposal, Race
 from tunewise.task import Choices, TaskSpec, Text
 
 SHARES = (0.15, 0.25, 1 / 3, 0.5, 1.0)
@@ -408,19 +408,28 @@ class Drawn:
         pick, work = self.chosen(listed, math.inf)
         return pick, work + math.fsum(map(self.case.whole, listed))
 
+    def full_on_split(self) -> tuple[Mapping[str, Any], float]:
+        """Pick and work of every listed setting, chosen on the rows of a split."""
+        listed = self.with_values(self.split).listed()
+        return self._named(list(best_of_each(listed).values()), self.split), self.case.full_work
+
+    def raced_on_split(self, limit: float) -> tuple[Mapping[str, Any], float, int]:
+        """Pick, work and trials cut short of a study that chooses on the rows of a split."""
+        race, runner = self._race(self.split, Allowance((1 - RESERVE_SHARE) * limit, None))
+        best = best_of_each(list(runner.ended.values()))
+        return self._named(list(best.values()), self.split), race.spent, runner.cut
+
     def raced(self, limit: float) -> tuple[Mapping[str, Any], float, int]:
         """Pick, work and trials cut short of a study with so much work for its search and its folds."""
         case = self.case
         folding = folding_of(case.spec, None, case.methods, case.forecaster, CHOOSING, len(case.methods))
         room = MOST_TEST_SHARE * limit
-        if room < folding.typical:  # as a study does, on a split
-            race, runner = self._race(self.split, Allowance(limit, None))
-            best = best_of_each(list(runner.ended.values()))
-            return self._named(list(best.values()), self.split), race.spent, runner.cut
-        kept = min(folding.work, room)
-        allowance = Allowance(limit - kept, None, {}, room / folding.fits, spends_rest=kept >= folding.work)
+        if room < folding.typical:  # as a study does
+            return self.raced_on_split(limit)
+        kept, left = min(folding.work, room), (1 - RESERVE_SHARE) * limit
+        allowance = Allowance(left - kept, None, {}, room / folding.fits, spends_rest=kept >= folding.work)
         race, runner = self._race(self.screened, allowance, ())
-        pick, more = self.chosen(list(runner.ended.values()), limit - race.spent)
+        pick, more = self.chosen(list(runner.ended.values()), left - race.spent)
         return pick, race.spent + more, runner.cut
 
     def _race(
@@ -523,11 +532,14 @@ class InFolds:
     cut: float = 0.0
 
 
-def in_folds(case: Case, decide: Callable[[Drawn, float], tuple[Mapping[str, Any], float, int]]) -> InFolds:
+Decides = Callable[[Drawn, float], tuple[Mapping[str, Any], float, int]]
+
+
+def in_folds(case: Case, decide: Decides, *, split: bool = False) -> InFolds:
     """`decide` gets a draw and the work of its full run; it answers with its pick, its work, trials cut short."""
     found = []
     for drawn in Drawn.of(case, DRAWS):
-        full, whole = drawn.full()
+        full, whole = drawn.full_on_split() if split else drawn.full()
         pick, work, cut = decide(drawn, whole)
         own = drawn.score(pick)
         found.append((drawn.score(full) - own, max(drawn.unseen) - own, work / whole, cut))
@@ -539,8 +551,8 @@ def report_folds(found: Sequence[Case], shares: Sequence[float], *, each: bool) 
     draws = f"{len(found)} cells, {DRAWS} draws of the rows that choose in {CHOOSING} folds; points lost"
     print(f"{draws} against the full run, and against the best candidate, mean over tasks")
 
-    def line(name: str, decide: Callable[[Drawn, float], tuple[Mapping[str, Any], float, int]]) -> list[InFolds]:
-        judged = [in_folds(case, decide) for case in found]
+    def line(name: str, decide: Decides, *, split: bool = False) -> list[InFolds]:
+        judged = [in_folds(case, decide, split=split) for case in found]
         excess, below = (
             over_tasks(by_task([(one.case, value(one)) for one in judged]))
             for value in (lambda one: one.excess, lambda one: one.below)
@@ -561,6 +573,11 @@ def report_folds(found: Sequence[Case], shares: Sequence[float], *, each: bool) 
             print(f"      {one.case.cell.name:22} {100 * one.excess:5.1f}  work {one.work:.0%}  cut {one.cut:.1f}")
     for name, is_it in HABITS.items():
         line(name, lambda drawn, whole, is_it=is_it: (next(one for one in drawn.case.lines if is_it(one)), 0.0, 0))
+    print("The same where a split of the rows chooses, against every listed setting chosen likewise:")
+    line("full run", lambda drawn, whole: (*drawn.full_on_split(), 0), split=True)
+    for share in shares:
+        work = lambda drawn, whole, share=share: drawn.raced_on_split(share * whole)  # noqa: E731
+        line(f"race at {share:.0%}", work, split=True)
 
 
 def main() -> None:
