@@ -101,9 +101,15 @@ def compare(
         if not isinstance(task, Task):
             phase("reading the data, fetching them first where needed")
         task = task_of(task, seed, reading, inspect.signature(compare).parameters)
-        likely = folded(task).profile
-        for text in likely.warnings if likely else ():
-            tell({"event": "message", "trial": None, "text": text})
+        said = set(task.profile.warnings) if task.profile else set()
+        likely = folded(task)
+        if likely.profile and (likely is task or likely.tested_in_folds):
+            said = set(likely.profile.warnings)
+        elif likely.profile:  # whether folds choose, the budget decides; the rest holds either way
+            said &= set(likely.profile.warnings)
+        for text in likely.profile.warnings if likely.profile else ():
+            if text in said:
+                tell({"event": "message", "trial": None, "text": text})
         request = with_methods(request, methods, task)
         if request.curve:
             check_curves(folded(task))
@@ -113,7 +119,7 @@ def compare(
             phase("preparing: the model, token counts, and, once on a machine, its speed")
         ground = prepare_in_folds(task, request)
         for text in ground.task.profile.warnings if ground.task.profile else ():
-            if likely is None or text not in likely.warnings:
+            if text not in said:
                 tell({"event": "message", "trial": None, "text": text})
         if request.curve:
             check_curves(ground.task)

@@ -226,7 +226,8 @@ def test_warnings_come_before_the_model_is_loaded(tmp_path: Path) -> None:
             out=tmp_path / "run",
             on_event=lambda event: told.append(str(event.get("text", ""))),
         )
-    assert any("Too few rows for a validation split to choose on" in text for text in told)
+    assert any("The test has 24 rows" in text for text in told)
+    assert not any("to choose on" in text for text in told), "whether folds choose is not known yet"
 
 
 def test_a_task_in_folds_is_not_folded_again(tmp_path: Path) -> None:

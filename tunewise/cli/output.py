@@ -349,7 +349,7 @@ def print_plan(plan: Any, data: str) -> None:
     of = f" of {figures.duration(plan.budget_seconds)}" if plan.budget_seconds else ""
     say(f"In all about {figures.duration(plan.total_seconds)}{of}, as measured on this machine.", style="bold")
     if plan.task.folds:
-        test = "" if plan.task.tested_in_folds else " and the test"
+        test = "" if plan.task.tested_in_folds else " and the test; other seeds of the best take what is left"
         say(f"- Of that {figures.duration(plan.test_seconds)} are for the finalists in the other folds{test}.")
     for note in plan.notes:
         say(f"- {note}")

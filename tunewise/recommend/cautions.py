@@ -85,7 +85,7 @@ def _overfitting(evidence: Evidence, findings: Findings, pick: Entry) -> Iterato
         yield (
             f"{pick.candidate} scored {pick.finalist.validation_score:.3f} {evidence.where_chosen} and "
             f"{pick.score:.3f} {evidence.where}; the gap of {points(gap)} points is more than the sizes of both "
-            "samples explain. It may be fitted to the validation rows, or the test rows differ from them."
+            "samples explain. It may be fitted to the rows that chose it, or the test rows differ from them."
         )
 
 

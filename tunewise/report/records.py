@@ -240,9 +240,11 @@ def _check_whole(folder: Path, events: Sequence[Fields]) -> None:
     repeats = {event.text("trial") for event in events if event.text("repeats")}
     for event in events:
         kind, trial = event.needed("event"), event.text("trial")
-        if kind in ("nominated", "screened"):
+        if kind == "screened":
+            named |= {str(name) for name in event.items("finalists")}
+        if kind == "nominated":
             named, ended = {str(name) for name in event.items("finalists")}, set()
-        if kind in ("tested", "failed"):
+        if kind in ("tested", "failed") and trial not in repeats:
             ended.add(trial.rpartition("-")[0])
         if kind == "tested" and trial not in repeats:
             _check_tested(predictions, trial, event)

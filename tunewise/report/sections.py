@@ -34,14 +34,15 @@ def sections(run: Run) -> dict[str, Any]:
     """The template's variables: words and drawings, nothing left to compute."""
     choice = answers.is_choice(run)
     scores = [] if choice else answers.row_scores(run)
+    folds, has_test = len(run.task.values.get("folds", ())), bool(run.task.section("splits").values.get("test"))
     return {
         "titles": _titles(run),
         "name": run.info.text("name") or run.folder.resolve().name,
         "about": _about(run),
         "metric": metric_name(run.metric),
         "margin": plain(run.recommendation.margin if run.recommendation else None),
-        "chosen_in": len(run.task.values.get("folds", ())),
-        "folds": run.recommendation.folds if run.recommendation else 0,
+        "chosen_in": folds if has_test else 0,
+        "folds": 0 if has_test else folds,
         "verdict": verdict(run),
         "board": tables.board(run),
         "has_board": run.finalists is not None,

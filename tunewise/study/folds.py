@@ -13,6 +13,7 @@ import itertools
 import math
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,9 +82,9 @@ def folding_of(
     return Folding(math.fsum(works[:most]), typical, fits)
 
 
-def most_finalists(task: Task, methods: int) -> int:
+def most_finalists(task: Task) -> int:
     """How many go through the other folds at most, baselines left out of account."""
-    return FINALISTS if task.tested_in_folds else methods
+    return FINALISTS if task.tested_in_folds else sys.maxsize
 
 
 def going_on(prices: Mapping[str, float], left: float, most: int) -> tuple[list[str], list[str]]:
@@ -105,6 +106,11 @@ def going_on(prices: Mapping[str, float], left: float, most: int) -> tuple[list[
         else:
             left_out.append(method)
     return taken, left_out
+
+
+def _others_among(methods: Sequence[str]) -> int:
+    """How many of the methods are no baselines."""
+    return sum(get(method).family != "baseline" for method in methods)
 
 
 @dataclass
@@ -130,7 +136,7 @@ class Folds:
         Who seemed too dear gets another turn when the others took less than was thought. Called again, it goes on
         where it ended.
         """
-        most = most_finalists(self.task, len(rows))
+        most = most_finalists(self.task)
         self._events = read_events(self.folder / JOURNAL)
         decided = [event for event in self._events if event["event"] == "screened"]
         by_method = {row.method: row for row in rows}
@@ -139,13 +145,13 @@ class Folds:
         waiting_for = [row.method for row in best if row.method not in baselines]
         gone_on: list[str] = []
         left_out: list[str] = []
-        while len(gone_on) < most:
+        while decided or _others_among(gone_on) < most:
             if decided:
                 event = decided.pop(0)
                 finalists, left_out = list(event["finalists"]), list(event["left_out"])
             else:
                 prices = {method: self._price(by_method[method], "work") for method in waiting_for}
-                finalists, left_out = going_on(prices, left - self.work, most - len(gone_on))
+                finalists, left_out = going_on(prices, left - self.work, most - _others_among(gone_on))
                 if not gone_on and not baselines and not finalists and left_out:
                     finalists.append(left_out.pop(0))
                 if gone_on and not finalists:
@@ -154,7 +160,7 @@ class Folds:
                 self.journal.write("screened", None, finalists=finalists, left_out=left_out)
             for method in finalists:
                 if method in by_method:
-                    self._take(by_method[method], first=not set(gone_on) - set(baselines))
+                    self._take(by_method[method], first=not _others_among(gone_on))
                 gone_on.append(method)
             waiting_for = [method for method in left_out if method in by_method]
             if not waiting_for:
@@ -169,7 +175,9 @@ class Folds:
 
     def _take(self, row: Row, *, first: bool) -> None:
         """Take one through the folds, where the clock leaves time for it; the first is not asked."""
-        baseline, begun = get(row.method).family == "baseline", self._has("folded", row.trial)
+        baseline = get(row.method).family == "baseline"
+        states = (standing_of(self._place(row.trial, fold)) for fold in self._others())
+        begun = self._has("folded", row.trial) or any(states)
         if baseline or first or begun or not self.is_late(self._price(row, "seconds")):
             self._through(row)
             return

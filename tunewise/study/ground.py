@@ -111,8 +111,7 @@ def prepare(
         base, forecaster, more = _without_model(task, request)
     folding, folds = NO_FOLDS, len(task.folds)
     if folds:
-        most = most_finalists(task, len(methods))
-        folding = folding_of(task.spec, base.base, methods, forecaster, folds, most)
+        folding = folding_of(task.spec, base.base, methods, forecaster, folds, most_finalists(task))
     terms = settle(request.budget, forecaster, methods, folding)
     kept = tuple(method for method in methods if method.name not in terms.dropped)
     dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]

@@ -11,6 +11,7 @@ from tunewise.adapted import NO_MODEL, loaded
 from tunewise.cost import USUAL, Demand
 from tunewise.study.advice import Advice, advise, situation_of
 from tunewise.study.contest import race
+from tunewise.study.folds import folding_of, most_finalists
 from tunewise.study.forecast import BATCH_SIZE
 from tunewise.study.ground import Ground
 from tunewise.study.history import past_studies
@@ -141,7 +142,7 @@ def plan_of(ground: Ground, demand: Demand = USUAL, *, real_time: bool = False) 
     race(ground, runner).go()
     tests = {name: work for name, work in ground.terms.tests.items() if name not in runner.untested}
     again = [trial.method for trial in runner.trials.values() if trial.stage == ANOTHER_SEED]
-    test_work = math.fsum((*tests.values(), *(tests.get(method, 0.0) for method in again), ground.terms.folds))
+    test_work = math.fsum((*tests.values(), *(tests.get(method, 0.0) for method in again), _folds(ground, runner)))
     test_seconds = ground.forecaster.seconds(test_work, rates)
     total = math.fsum(trial.forecast_seconds for trial in runner.trials.values()) + test_seconds
     return Plan(
@@ -156,6 +157,16 @@ def plan_of(ground: Ground, demand: Demand = USUAL, *, real_time: bool = False) 
         notes=[*ground.notes, *runner.notes],
         advice=advise(situation_of(ground, demand, real_time=real_time), _families(ground), past_studies()),
     )
+
+
+def _folds(ground: Ground, runner: Forecasting) -> float:
+    """Work of the finalists in the other folds, of the methods that are not left out."""
+    task, folds = ground.task, len(ground.task.folds)
+    if not folds:
+        return 0.0
+    left = [method for method in ground.methods if method.name not in runner.untested]
+    work = folding_of(task.spec, ground.base.base, left, ground.forecaster, folds, most_finalists(task)).work
+    return min(work, ground.terms.folds)
 
 
 def _families(ground: Ground) -> tuple[str, ...]:

@@ -238,6 +238,11 @@ class Race:
         epochs = int(space.pop("epochs")[0])
         return Ladder(method, rates, epochs, {name: values[0] for name, values in space.items()})
 
+    def _shortest(self, method: Any) -> Ladder:
+        """The least that may be made of it."""
+        ladder = self._whole_ladder(method)
+        return replace(ladder, rates=ladder.rates[:1], epochs=min(LEAST_PASSES, ladder.epochs))
+
     def _rates(self, method: Any) -> tuple[float, ...]:
         """Those that it lists, the one known best first."""
         space = method.search_space(self.spec, self.model, self.forecaster.n_train)
@@ -280,7 +285,8 @@ class Race:
         if len(first) == 1:
             only = self._do(replace(first[0], stage="full run", forecast_work=self._price(ladder)))
             others = [rate for rate in self._rates(method) if rate != rates[0]]
-            if only.status == "failed" and others and self._fits([ladder]):
+            waiting = [self._shortest(one) for one in self._waiting if one is not method]
+            if only.status == "failed" and others and self._fits([ladder, *waiting]):
                 # A rate that breaks the training leaves the method without a candidate.
                 again = self._proposal(method, ladder.parameters(others[0]), "full run", start_from)
                 self._do(replace(again, forecast_work=self._price(ladder)))
