@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from tunewise.reading.folds import SCREENING, folded, rows_without
 from tunewise.report.records import read_run
 from tunewise.rule import Finalist, nominate
 from tunewise.run_folders import read_leaderboard
-from tunewise.study.journal import read_events
+from tunewise.study.folds import Folds
+from tunewise.study.journal import Journal, read_events
 from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, REPEATED
 from tunewise.task import Task
 
@@ -204,6 +206,41 @@ def test_a_budget_that_holds_one_finalist_prunes_the_others(tiny_folder: Path, t
     assert screened["left_out"]
     ended = [e for e in read_events(out / "trials.jsonl") if e["event"] in ("finished", "folded", "refitted")]
     assert sum(event["work"] for event in ended) <= 2e10
+
+
+def test_who_seemed_too_dear_gets_another_turn_and_keeps_it_on_resuming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = {"majority": 0.0, "lora": 10.0, "full": 8.0, "soft-prompt": 6.0}
+    taken: list[str] = []
+
+    def through(self: Folds, row: Any) -> None:
+        taken.append(row.method)
+
+    monkeypatch.setattr(Folds, "_price", lambda self, row, what: prices[row.method])
+    monkeypatch.setattr(Folds, "_through", through)
+    monkeypatch.setattr(Folds, "work", property(lambda self: sum(prices[name] / 2 for name in taken)))
+    scores = dict(zip(prices, (0.5, 0.9, 0.8, 0.7), strict=True))
+    rows = [
+        SimpleNamespace(
+            method=name, trial=f"{name}-1", validation_score=score, log_loss=None, work=1.0, seconds=1.0
+        )
+        for name, score in scores.items()
+    ]
+    journal = Journal(tmp_path / "trials.jsonl")
+    journal.write("message", None, text="begun")
+    given: Any = {"task": folded(some()), "base": None, "seed": 0, "journal": journal, "forecaster": None}
+    Folds(tmp_path, **given).go(rows, left=12.0)  # type: ignore[arg-type]
+    assert taken == ["majority", "lora", "soft-prompt"]
+    turns = [(event["finalists"], event["left_out"]) for event in of_kind(tmp_path, "screened")]
+    assert turns == [(["majority", "lora"], ["full", "soft-prompt"]), (["soft-prompt"], ["full"])]
+    assert [event["trial"] for event in of_kind(tmp_path, "pruned")] == ["full-1"]
+    taken.clear()
+    since = [row for row in rows if row.method in ("majority", "soft-prompt")]  # lora failed in the test
+    Folds(tmp_path, **given).go(since, left=12.0)  # type: ignore[arg-type]
+    assert taken == ["majority", "soft-prompt"]
+    assert len(of_kind(tmp_path, "screened")) == 2
+    assert len(of_kind(tmp_path, "pruned")) == 1
 
 
 def test_a_budget_in_trials_counts_those_with_other_seeds(tiny_folder: Path, tmp_path: Path) -> None:
