@@ -84,6 +84,25 @@ def copy_task(n_train: int = 24, n_validation: int = 8, n_test: int = 12) -> Tas
     return _task("copy", spec, sizes, ("sea", "sun"))
 
 
+def colour_rows(count: int) -> list[dict[str, str]]:
+    """Rows of the same kind for the reader, no two alike."""
+    found = []
+    for row in range(count):
+        thing, target = ("red sun", "w") if row % 2 else ("blue sea", "c")
+        words = f"{WORDS[row % 11]} and {WORDS[(row * 7) % 13]}"
+        found.append({"text": f"the {thing} is {words} x{row}", "target": target})
+    return found
+
+
+def read_colours(count: int) -> Task:
+    """So many of them, read as a task."""
+    from tunewise.reading import read
+
+    labels = {"w": "warm", "c": "cold"}
+    rows = colour_rows(count)
+    return read(rows, input="text", target="target", labels=labels, instruction="Is it warm or cold?")
+
+
 def _task(name: str, spec: TaskSpec, sizes: tuple[int, ...], targets: tuple[str, str]) -> Task:
     """Splits of the given sizes; the thing that a text names decides its target."""
     splits, row = [], 0

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,32 +101,35 @@ def compare(
         if not isinstance(task, Task):
             phase("reading the data, fetching them first where needed")
         task = task_of(task, seed, reading, inspect.signature(compare).parameters)
-        said = set(task.profile.warnings) if task.profile else set()
-        likely = folded(task)
-        if likely.profile and (likely is task or likely.tested_in_folds):
-            said = set(likely.profile.warnings)
-        elif likely.profile:  # whether folds choose, the budget decides; the rest holds either way
-            said &= set(likely.profile.warnings)
-        for text in likely.profile.warnings if likely.profile else ():
-            if text in said:
-                tell({"event": "message", "trial": None, "text": text})
+        in_folds = folded(task)
+        # Whether folds choose, the budget decides; these hold either way.
+        certain = [text for text in _warnings(in_folds) if in_folds.tested_in_folds or text in _warnings(task)]
+        _warn(certain, tell)
         request = with_methods(request, methods, task)
         if request.curve:
-            check_curves(folded(task))
+            check_curves(in_folds)
         folder = Path(out) if out is not None else free(RUNS / task.name)
         check_out(folder)
         if request.model:
             phase("preparing: the model, token counts, and, once on a machine, its speed")
-        ground = prepare_in_folds(task, request)
-        for text in ground.task.profile.warnings if ground.task.profile else ():
-            if text not in said:
-                tell({"event": "message", "trial": None, "text": text})
+        ground = prepare_in_folds(task, in_folds, request)
+        _warn([text for text in _warnings(ground.task) if text not in certain], tell)
         if request.curve:
             check_curves(ground.task)
         record = {"command": list(command or []), "settings": dict(settings or as_settings(request, folder))}
         contest = Contest.begin(folder, request, ground, record, tell)
         contest.run()
         return _finish(folder, ground.task, request.curve, tell)
+
+
+def _warnings(task: Task) -> tuple[str, ...]:
+    """What reading warns of."""
+    return task.profile.warnings if task.profile else ()
+
+
+def _warn(texts: Iterable[str], tell: Callable[[dict[str, Any]], None]) -> None:
+    for text in texts:
+        tell({"event": "message", "trial": None, "text": text})
 
 
 def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEvent | None = None) -> Study:
@@ -215,6 +218,7 @@ def plan(
 
     `requests_per_month`, `updates_per_month` and `real_time`, as in `recommend`, are for its advice.
     """
+    from tunewise.reading.folds import folded
     from tunewise.recommend import Wishes
     from tunewise.study.ground import prepare_in_folds
     from tunewise.study.plan import plan_of
@@ -222,7 +226,7 @@ def plan(
     request = request_of(model, methods, budget, margin, seed, truncate)
     wishes = Wishes.of(requests=requests_per_month, updates=updates_per_month, real_time=real_time)
     task = task_of(task, seed, reading, inspect.signature(plan).parameters)
-    ground = prepare_in_folds(task, with_methods(request, methods, task))
+    ground = prepare_in_folds(task, folded(task), with_methods(request, methods, task))
     return plan_of(ground, wishes.demand, real_time=real_time)
 
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
+from tests.study.events import answers_of, events_of, lines_of, of_kind
 from tests.study.killing import run_and_kill, script_of
-from tests.tiny import WORDS, in_float32
+from tests.tiny import in_float32, read_colours
 from tunewise import api, metrics
 from tunewise.errors import RequestError
 from tunewise.methods import get
-from tunewise.reading import read
 from tunewise.reading.folds import SCREENING, folded, rows_without
 from tunewise.report.records import read_run
 from tunewise.rule import Finalist, nominate
 from tunewise.run_folders import read_leaderboard
 from tunewise.study.folds import Folds
-from tunewise.study.journal import Journal, read_events
+from tunewise.study.journal import Journal
 from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, REPEATED
 from tunewise.task import Task
 
@@ -31,23 +31,7 @@ ROWS = 120
 
 
 def some() -> Task:
-    """Warm or cold, as the thing that a text names."""
-    found = []
-    for row in range(ROWS):
-        thing, target = ("red sun", "w") if row % 2 else ("blue sea", "c")
-        words = f"{WORDS[row % 11]} and {WORDS[(row * 7) % 13]}"
-        found.append({"text": f"the {thing} is {words} x{row}", "target": target})
-    labels = {"w": "warm", "c": "cold"}
-    return read(found, input="text", target="target", labels=labels, instruction="Is it warm or cold?")
-
-
-def of_kind(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(folder / "trials.jsonl") if event["event"] == kind]
-
-
-def lines_of(folder: Path, trial: str, kind: str) -> list[dict[str, Any]]:
-    text = (folder / "predictions" / f"{trial}-{kind}.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
+    return read_colours(ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +69,7 @@ def test_the_first_fold_was_answered_by_the_screened_trial(finished: Path) -> No
 
 
 def test_the_two_names_are_fixed_by_all_folds_before_the_test(finished: Path) -> None:
-    events = read_events(finished / "trials.jsonl")
+    events = events_of(finished)
     (nominated,) = of_kind(finished, "nominated")
     kinds = [event["event"] for event in events]
     named = kinds.index("nominated")
@@ -164,11 +148,7 @@ def test_killed_on_its_way_and_resumed_it_ends_the_same(finished: Path, tiny_fol
     done = [(e["trial"], e["fold"]) for e in of_kind(folder, "folded")]
     assert len(done) == len(set(done))
     for told in of_kind(finished, "tested"):
-        both = [
-            [(one["row"], one["prediction"]) for one in lines_of(run, told["trial"], "test")]
-            for run in (folder, finished)
-        ]
-        assert both[0] == both[1]
+        assert answers_of(folder, told["trial"]) == answers_of(finished, told["trial"])
     verdicts = [json.loads((run / "recommendation.json").read_text()) for run in (folder, finished)]
     assert verdicts[0]["pick"] == verdicts[1]["pick"]
     assert verdicts[0]["seeds"]["scores"] == verdicts[1]["seeds"]["scores"]
@@ -189,7 +169,7 @@ def test_a_budget_too_small_for_folds_chooses_on_a_split(tiny_folder: Path, tmp_
         study = api.compare(some(), model=str(tiny_folder), methods=methods, budget=budget, out=tmp_path / budget)
         messages = [event["text"] for event in of_kind(study.folder, "message")]
         seen[budget] = bool(study.task.folds), any("too small to choose in folds" in text for text in messages)
-        ended = [e for e in read_events(study.folder / "trials.jsonl") if e["event"] in ("folded", "refitted")]
+        ended = [e for e in events_of(study.folder) if e["event"] in ("folded", "refitted")]
         assert bool(ended) == bool(study.task.folds)
     assert seen == {"1e14flop": (True, False), "6e9flop": (False, True)}
 
@@ -204,7 +184,7 @@ def test_a_budget_that_holds_one_finalist_prunes_the_others(tiny_folder: Path, t
     assert {name for name, status in board.items() if status == "finished"} == set(screened["finalists"])
     assert {name for name, status in board.items() if status == "pruned"} == set(screened["left_out"])
     assert screened["left_out"]
-    ended = [e for e in read_events(out / "trials.jsonl") if e["event"] in ("finished", "folded", "refitted")]
+    ended = [e for e in events_of(out) if e["event"] in ("finished", "folded", "refitted")]
     assert sum(event["work"] for event in ended) <= 2e10
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.study.events import events_of
 from tests.study.killing import peek, run_and_kill, script_of
 from tests.tiny import colour_task, copy_task, in_float32
 from tunewise import api
@@ -19,14 +20,9 @@ from tunewise.adapted import AdaptedModel
 from tunewise.candidates import save_adapted
 from tunewise.errors import BudgetError, CandidateError, DataError, SettingError
 from tunewise.methods import get, registered
-from tunewise.study.journal import read_events
 from tunewise.task import Choices, Dataset
 
 pytestmark = pytest.mark.usefixtures("float32")
-
-
-def events_of(folder: Path) -> list[dict[str, Any]]:
-    return read_events(folder / "trials.jsonl")
 
 
 def decisions(folder: Path) -> list[tuple[Any, ...]]:

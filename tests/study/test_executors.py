@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.study.events import events_of
 from tests.study.killing import run_and_kill, script_of
 from tests.tiny import colour_task, in_float32
 from tunewise import api
@@ -15,16 +16,11 @@ from tunewise.errors import SettingError, WorkError
 from tunewise.methods import get
 from tunewise.study import executors
 from tunewise.study.executors import Needs, Processes, packed, unpacked
-from tunewise.study.journal import read_events
 from tunewise.study.policy import Outcome, Proposal
 from tunewise.study.runner import Worker
 
 pytestmark = pytest.mark.usefixtures("float32")
 METHODS = ["majority", "zero-shot", "few-shot", "soft-prompt", "lora", "prompt-then-lora"]
-
-
-def events_of(folder: Path) -> list[dict[str, Any]]:
-    return read_events(folder / "trials.jsonl")
 
 
 def outcomes(folder: Path) -> dict[tuple[str, str], tuple[Any, ...]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.study.events import answers_of, events_of, lines_of, of_kind
 from tests.study.killing import run_and_kill, script_of
-from tests.tiny import WORDS, in_float32
+from tests.tiny import colour_rows, in_float32, read_colours
 from tunewise import api
 from tunewise.errors import DataError, SettingError
 from tunewise.methods import get
@@ -21,7 +22,6 @@ from tunewise.rule import FEWEST_ROWS
 from tunewise.run_folders import read_leaderboard
 from tunewise.study.again import Made, made_by, make_again
 from tunewise.study.folds import FINALISTS
-from tunewise.study.journal import read_events
 from tunewise.study.trials import MeteredTrial
 from tunewise.task import Dataset, Task
 
@@ -30,37 +30,8 @@ PLAIN = ["majority", "tfidf-logistic", "nearest-example"]
 ROWS = 60
 
 
-def few_rows() -> list[dict[str, str]]:
-    """Warm or cold, as the thing that a text names."""
-    found = []
-    for row in range(ROWS):
-        thing, target = ("red sun", "w") if row % 2 else ("blue sea", "c")
-        found.append(
-            {"text": f"the {thing} is {WORDS[row % 11]} and {WORDS[(row * 7) % 13]} x{row}", "target": target}
-        )
-    return found
-
-
 def few() -> Task:
-    return read(
-        few_rows(),
-        input="text",
-        target="target",
-        labels={"w": "warm", "c": "cold"},
-        instruction="Is it warm or cold?",
-    )
-
-
-def events_of(folder: Path) -> list[dict[str, Any]]:
-    return read_events(folder / "trials.jsonl")
-
-
-def of_kind(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [event for event in events_of(folder) if event["event"] == kind]
-
-
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return read_colours(ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +51,7 @@ def test_finalists_answer_every_row_of_the_other_folds_once(finished: Path) -> N
     assert set(PLAIN) < methods
     assert len(methods) == len(PLAIN) + FINALISTS
     for trial in tested:
-        lines = lines_of(finished / "predictions" / f"{trial}-test.jsonl")
+        lines = lines_of(finished, trial)
         assert [line["row"] for line in lines] == expected
     assert not (finished / "trials").exists()
 
@@ -117,7 +88,7 @@ def test_what_ships_was_fitted_on_all_rows(finished: Path) -> None:
 
 def test_a_fold_is_answered_by_a_model_that_never_saw_it(finished: Path) -> None:
     task = folded(few())
-    lines = lines_of(finished / "predictions" / "tfidf-logistic-1-test.jsonl")
+    lines = lines_of(finished, "tfidf-logistic-1")
     made = made_by(events_of(finished))["tfidf-logistic-1"]
     penalty = made.method().inverse_penalties[made.step - 1]
     place = 0
@@ -161,7 +132,7 @@ def test_the_page_tells_of_folds(finished: Path) -> None:
 
 def test_without_a_model_it_is_done_in_a_moment_and_a_bound_margin_picks_the_cheaper(tmp_path: Path) -> None:
     study = api.compare(
-        few_rows(), methods=PLAIN, budget="40trials", out=tmp_path / "run", input="text", target="target"
+        colour_rows(ROWS), methods=PLAIN, budget="40trials", out=tmp_path / "run", input="text", target="target"
     )
     assert len(study.task.test) == 0
     assert len(study.task.folds) == 5
@@ -178,8 +149,8 @@ def test_killed_in_its_folds_and_resumed_it_ends_the_same(
     finished: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    few_rows = "from tests.study.test_folds import few"
-    script = script_of(folder, tiny_folder, 'few(), budget="40trials"', few_rows)
+    setting_up = "from tests.study.test_folds import few"
+    script = script_of(folder, tiny_folder, 'few(), budget="40trials"', setting_up)
     for event, count in (("screened", 1), ("folded", 2), ("folded", 15), ("refitted", 4), ("tested", 6)):
         run_and_kill(script, folder, event, count)
     done = {(e["trial"], e["fold"]) for e in of_kind(folder, "folded")}
@@ -188,12 +159,7 @@ def test_killed_in_its_folds_and_resumed_it_ends_the_same(
     assert len(again) == len(set(again)), "no fold that is on record is done twice"
     assert done <= set(again)
     for told in of_kind(finished, "tested"):
-        name = f"{told['trial']}-test.jsonl"
-        both = [
-            [(line["row"], line["prediction"]) for line in lines_of(run / "predictions" / name)]
-            for run in (folder, finished)
-        ]
-        assert both[0] == both[1]
+        assert answers_of(folder, told["trial"]) == answers_of(finished, told["trial"])
     verdicts = [json.loads((run / "recommendation.json").read_text()) for run in (folder, finished)]
     assert [(one["pick"], one["score"]) for one in verdicts] == [(verdicts[1]["pick"], verdicts[1]["score"])] * 2
 

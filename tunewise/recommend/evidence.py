@@ -72,10 +72,8 @@ class Evidence:
     split_rows: Mapping[str, int]
     learnt_from: int
     """Rows that finalists were fitted on, as they met the test."""
-    chosen_on: int
-    """Rows that validation scores are of."""
-    chooser: str
-    """What validation scores are of, in a sentence."""
+    chosen_in_folds: bool
+    """Whether validation scores are of the answers in folds beside the test."""
     profile: Mapping[str, Any]
     events: tuple[Mapping[str, Any], ...]
     untested: tuple[str, ...]
@@ -102,9 +100,19 @@ class Evidence:
         return sum(self.split_rows.values())
 
     @property
+    def chosen_on(self) -> int:
+        """Rows that validation scores are of."""
+        return self.learnt_from if self.chosen_in_folds else self.split_rows.get("validation", 0)
+
+    @property
+    def chooser(self) -> str:
+        """What validation scores are of, in a sentence."""
+        return "the folds" if self.chosen_in_folds else "validation"
+
+    @property
     def where_chosen(self) -> str:
         """Where validation scores were measured, in a sentence."""
-        return f"{'on' if self.chooser == 'validation' else 'in'} {self.chooser}"
+        return "in the folds" if self.chosen_in_folds else "on validation"
 
     @property
     def where(self) -> str:
@@ -206,8 +214,7 @@ def read_evidence(folder: Path) -> Evidence:
         margin=margin,
         split_rows=split_rows,
         learnt_from=learnt_from,
-        chosen_on=learnt_from if beside else split_rows.get("validation", 0),
-        chooser="the folds" if beside else "validation",
+        chosen_in_folds=beside,
         profile=task.get("profile") or {},
         events=events,
         untested=tuple(row["candidate"] for row in finished if row not in rows),

@@ -250,8 +250,7 @@ class Folds:
         try:
             predictor, standing = self._fit(made, rows, pending.parent, name, more)
         except Exception as error:  # as in a trial: recorded with its reason, and the others go on
-            told = {"reason": reason_of(error), "error": type(error).__name__}
-            self.journal.write("failed", name, **told, **self._standing())
+            self._fail(name, error)
             return
         self._save(predictor, made, pending, name, len(rows), self.seed + more)
         kept = {"step": made.step_on(len(rows)), "value": None, "log_loss": None, "cut_short": False}
@@ -288,6 +287,11 @@ class Folds:
         wanted = {"event": event, "trial": trial, **fields}
         return any(wanted.items() <= one.items() for one in self._events)
 
+    def _fail(self, trial: str, error: Exception, where: str = "") -> None:
+        """Record why a fit ended, with what it took."""
+        told = {"reason": f"{where}{reason_of(error)}", "error": type(error).__name__}
+        self.journal.write("failed", trial, **told, **self._standing())
+
     def _prune(self, row: Row, reason: str) -> None:
         if not self._has("pruned", row.trial):
             stood = {"value": row.validation_score, "log_loss": row.log_loss}
@@ -307,8 +311,7 @@ class Folds:
             where = "on all rows"
             self._ship(made)
         except Exception as error:  # as in a trial: recorded with its reason, and the others go on
-            told = {"reason": f"{where}: {reason_of(error)}", "error": type(error).__name__}
-            self.journal.write("failed", row.trial, **told, **self._standing())
+            self._fail(row.trial, error, f"{where}: ")
             return
         self._join(row)
 

@@ -18,7 +18,7 @@ from tunewise.figures import counted
 from tunewise.methods import get, obstacle, registered
 from tunewise.prompt import Prompt
 from tunewise.study.attempts import Attempts
-from tunewise.study.budget import NO_FOLDS, Terms, settle
+from tunewise.study.budget import NO_FOLDS, Folding, Terms, settle
 from tunewise.study.folds import folding_of, most_finalists
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
@@ -109,28 +109,30 @@ def prepare(
         base, forecaster, more = _with_model(task, request, rates, expected)
     else:
         base, forecaster, more = _without_model(task, request)
-    folding, folds = NO_FOLDS, len(task.folds)
-    if folds:
-        folding = folding_of(task.spec, base.base, methods, forecaster, folds, most_finalists(task))
-    terms = settle(request.budget, forecaster, methods, folding)
+    terms = settle(request.budget, forecaster, methods, folding(task, base, methods, forecaster))
     kept = tuple(method for method in methods if method.name not in terms.dropped)
     dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
     return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))
 
 
-def prepare_in_folds(task: Task, request: Request) -> Ground:
+def folding(task: Task, base: AdaptedModel, methods: Sequence[Any], forecaster: Forecaster) -> Folding:
+    """What the finalists among `methods` would take in the other folds of `task`; nothing where it has none."""
+    if not task.folds:
+        return NO_FOLDS
+    return folding_of(task.spec, base.base, methods, forecaster, len(task.folds), most_finalists(task))
+
+
+def prepare_in_folds(task: Task, in_folds: Task, request: Request) -> Ground:
     """`prepare`, with the task in folds where its rows are few; where folds only choose, if the budget holds them.
 
     Args:
         task: as it was read.
+        in_folds: the same as `folded` made of it.
         request: what is asked.
 
     Raises:
         RequestError: the request cannot be met.
     """
-    from tunewise.reading.folds import folded
-
-    in_folds = folded(task)
     if in_folds is task or in_folds.tested_in_folds:
         return prepare(in_folds, request)
     try:

@@ -11,9 +11,8 @@ from tunewise.adapted import NO_MODEL, loaded
 from tunewise.cost import USUAL, Demand
 from tunewise.study.advice import Advice, advise, situation_of
 from tunewise.study.contest import race
-from tunewise.study.folds import folding_of, most_finalists
 from tunewise.study.forecast import BATCH_SIZE
-from tunewise.study.ground import Ground
+from tunewise.study.ground import Ground, folding
 from tunewise.study.history import past_studies
 from tunewise.study.policy import ANOTHER_SEED, Outcome, Proposal
 from tunewise.study.rates import WITHOUT_MODEL, rates_of
@@ -161,12 +160,8 @@ def plan_of(ground: Ground, demand: Demand = USUAL, *, real_time: bool = False) 
 
 def _folds(ground: Ground, runner: Forecasting) -> float:
     """Work of the finalists in the other folds, of the methods that are not left out."""
-    task, folds = ground.task, len(ground.task.folds)
-    if not folds:
-        return 0.0
     left = [method for method in ground.methods if method.name not in runner.untested]
-    work = folding_of(task.spec, ground.base.base, left, ground.forecaster, folds, most_finalists(task)).work
-    return min(work, ground.terms.folds)
+    return min(folding(ground.task, ground.base, left, ground.forecaster).work, ground.terms.folds)
 
 
 def _families(ground: Ground) -> tuple[str, ...]:

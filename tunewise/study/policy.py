@@ -230,8 +230,7 @@ class Race:
 
     def _whole_ladder(self, method: Any) -> Ladder:
         space = dict(method.search_space(self.spec, self.model, self.forecaster.n_train))
-        del space["learning_rate"]
-        rates = self._rates(method)
+        rates = tuple(space.pop("learning_rate"))
         # A chain goes at the rate that did best for its plain method, and few rows cannot tell one from another.
         if method.starts_from is not None or self.forecaster.n_validation < ROWS_FOR_RATES:
             rates = rates[:1]
