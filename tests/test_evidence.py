@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import random
+import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from tunewise.methods import registered
+from tunewise.study.policy import Proposal
 from tunewise.task import Choices, TaskSpec
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "evidence"
@@ -24,7 +26,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks" / "evidence"
 def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module(request.param)
-    for name in ("bars", "cells", request.param):
+    for name in ("bars", "cells", "outcomes", "choosers", request.param):
         sys.modules.pop(name, None)
 
 
@@ -150,51 +152,117 @@ SPLITS = {"validation": 20, "test": 300, "evaluation": 1000}
 @pytest.fixture
 def case(script: ModuleType) -> Any:
     facts, lines = outcomes(random.Random(0))
-    return script.Case.of(script.Cell("trec", 128, 0), script.Outcomes(facts, lines))
+    kept = script.cells.Outcomes(facts, lines)
+    return script.Case.of(script.Cell("trec", 128, 0), kept, script.lost_by_cutting([kept]))
 
 
-@pytest.mark.parametrize("script", ["replay"], indirect=True)
-def test_a_race_over_kept_outcomes_finds_the_best_within_its_budget(script: ModuleType, case: Any) -> None:
-    whole = script.raced(case, 1.5)
-    assert whole.pick["method"] == script.full_run(case)["method"] == "lora"
+outcomes_of_a_grid = pytest.mark.parametrize("script", ["outcomes"], indirect=True)
+
+
+@pytest.fixture
+def choosers(script: ModuleType) -> ModuleType:
+    return importlib.import_module("choosers")
+
+
+@pytest.fixture
+def replay(script: ModuleType) -> ModuleType:
+    return importlib.import_module("replay")
+
+
+@outcomes_of_a_grid
+def test_a_race_over_kept_outcomes_finds_the_best_within_its_budget(
+    case: Any, choosers: ModuleType, replay: ModuleType
+) -> None:
+    own = [choosers.on_own_rows(case)]
+    whole = replay.judged(own, replay.study(1.5))
+    assert own[0].raced(1.5 * case.full_work).line["method"] == own[0].full.line["method"] == "lora"
     assert whole.excess == pytest.approx(0.0, abs=0.02)
+    assert abs(whole.below) < 0.03
     for share in (0.2, 1 / 3, 0.5):
-        found = script.raced(case, share)
+        found = replay.judged(own, replay.study(share))
         assert found.work <= share
         assert -0.1 <= found.excess <= 0.5
-    assert script.habit(case, "always full") > 0.05
-    assert abs(script.oracle_regret(case, script.full_run(case))) < 0.03
+    assert replay.judged(own, replay.always("full")).excess > 0.05
 
 
-@pytest.mark.parametrize("script", ["replay"], indirect=True)
-def test_a_setting_that_was_never_tried_is_no_failure_of_the_policy(script: ModuleType, case: Any) -> None:
+@outcomes_of_a_grid
+def test_a_setting_that_was_never_tried_is_no_failure_of_the_policy(case: Any, choosers: ModuleType) -> None:
     lines = [line for line in case.all_lines if line["method"] != "lora"]
+    own = choosers.on_own_rows(case)
     with pytest.raises(SystemExit, match="the grid holds no lora"):
-        script.raced(replace(case, lines=lines, all_lines=lines), 1.0)
+        replace(own, case=replace(case, lines=lines, all_lines=lines)).raced(case.full_work)
 
 
-@pytest.mark.parametrize("script", ["replay"], indirect=True)
-def test_a_race_in_drawn_folds_stays_within_its_work_and_finds_the_best(script: ModuleType, case: Any) -> None:
-    full = script.in_folds(case, lambda drawn, whole: (*drawn.full(), 0))
-    assert 0 <= full.below < 0.02
+@outcomes_of_a_grid
+def test_a_trial_cut_short_is_worth_less_by_what_its_method_loses(
+    script: ModuleType, case: Any, choosers: ModuleType
+) -> None:
+    (lora, *_) = (line for line in case.lines if line["method"] == "lora")
+    parameters = {**lora["parameters"], "epochs": 2}
+    runner = script.Replayed(case)
+    told = runner.run(Proposal("lora-1", registered()["lora"], parameters, "full run"))
+    cut = runner.ended["lora-1"]
+    assert runner.cut == 1
+    assert told.value == cut["value"] < lora["value"]
+    lost = statistics.fmean(
+        line["value"] - line["checks"][1]["value"] for line in case.lines if line["method"] == "lora"
+    )
+    assert lost > 0
+    assert cut["lost"] == pytest.approx(lost)
+    unseen = choosers.on_own_rows(case).unseen
+    assert unseen.score(lora) - unseen.score(cut) == pytest.approx(lost)
+    assert unseen.below_best(cut) - unseen.below_best(lora) == pytest.approx(lost)
+    on_the_way = [check["value"] for check in case.with_values([0.8] * len(case.lines)).lines[0]["checks"]]
+    assert on_the_way[-1] == 0.8
+
+
+@outcomes_of_a_grid
+def test_a_study_in_drawn_folds_stays_within_its_work_and_finds_the_best(
+    case: Any, choosers: ModuleType, replay: ModuleType
+) -> None:
+    draws = list(choosers.drawn(case, 40))
+    full = replay.judged(draws, lambda chooser: chooser.full)
+    assert full.excess == 0
+    assert -0.02 < full.below < 0.02
     for share in (0.2, 1 / 3, 0.5, 2.0):
-        found = script.in_folds(case, lambda drawn, whole, share=share: drawn.raced(share * whole))
+        found = replay.judged(draws, replay.study(share))
         assert 0 < found.work <= share
     assert found.excess == pytest.approx(0.0, abs=0.02)
-    picks = {drawn.raced(drawn.full()[1])[0]["method"] for drawn in script.Drawn.of(case, 5)}
-    assert picks == {"lora"}
+    assert {chooser.raced(chooser.full.work).line["method"] for chooser in draws[:5]} == {"lora"}
 
 
-@pytest.mark.parametrize("script", ["replay"], indirect=True)
-def test_folds_are_drawn_from_rows_that_then_score_nothing(script: ModuleType, case: Any) -> None:
-    (drawn,) = script.Drawn.of(case, 1)
-    (again,) = script.Drawn.of(case, 1)
-    assert drawn.pooled == again.pooled
-    rows = SPLITS["evaluation"]
-    chose = 80 + SPLITS["validation"]
-    for line, pooled, unseen in zip(drawn.case.lines, drawn.pooled, drawn.unseen, strict=True):
-        right = sum(a == b for a, b in zip(line["evaluation"], case.facts["targets"]["evaluation"], strict=True))
+@outcomes_of_a_grid
+def test_rows_that_choose_score_nothing(case: Any, choosers: ModuleType) -> None:
+    ((first,), (again,)) = (list(choosers.drawn(case, 1)) for _ in range(2))
+    assert first.values == again.values
+    rows, chose = SPLITS["evaluation"], 80 + SPLITS["validation"]
+    targets = case.facts["targets"]["evaluation"]
+    for line, pooled in zip(case.lines, first.values, strict=True):
+        right = sum(a == b for a, b in zip(line["evaluation"], targets, strict=True))
+        unseen = first.unseen.score(line)
         assert chose * pooled + (rows - chose) * unseen == pytest.approx(right)
-    sizes = {chose // script.CHOOSING: drawn.screened, SPLITS["validation"]: drawn.split, chose: drawn.pooled}
+        halves = [half[line["number"]] for half in first.unseen.halves]
+        assert sum(halves) / 2 == pytest.approx(unseen, abs=1e-3)
+    screened = [line["value"] for line in first.case.lines]
+    sizes = {
+        chose // choosers.CHOOSING: screened,
+        SPLITS["validation"]: first.on_split.values,
+        chose: first.values,
+    }
     for size, scores in sizes.items():
         assert all(size * score == pytest.approx(round(size * score)) for score in scores)
+
+
+@outcomes_of_a_grid
+def test_ways_are_held_against_one_of_them_cell_by_cell(
+    case: Any, choosers: ModuleType, replay: ModuleType
+) -> None:
+    found = replay.Compared.of([list(choosers.drawn(case, 10))], [0.5], 1 / 3)
+    assert found.ours == "study at 33%"
+    assert found.behind_ours(found.ours) == (0, 0, 0)
+    worse = found.behind_ours("always majority")[0]
+    assert worse == pytest.approx(found.below("always majority")[0] - found.below(found.ours)[0])
+    assert worse > 0.2
+    assert found.best_habit == "always lora"
+    assert found.ways["advice alone"] == found.ways["always lora"]
+    assert len(list(found.lines(each=True))) == 2 * len(found.ways) + 2

@@ -1,0 +1,233 @@
+"""How a study chooses among what it ran, and what its choices are worth on rows that nothing was chosen on.
+
+`OnSplit` chooses on validation rows, `InFolds` screens on a first fold and lets the finalists through all of them.
+`drawn` draws those rows, many times, from the ones that no study saw; `on_own_rows` takes a cell's own.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from outcomes import Case, Line, Replayed, best_of_each
+
+from tunewise import metrics
+from tunewise.methods import get
+from tunewise.reading.folds import CHOOSING
+from tunewise.rule import Finalist, nominate
+from tunewise.statistics import ScoresOf
+from tunewise.study.budget import MOST_TEST_SHARE
+from tunewise.study.evaluation import preference
+from tunewise.study.folds import fits_of, folding_of, going_on
+from tunewise.study.policy import MORE_SEEDS, RESERVE_SHARE, Allowance, Race
+
+CHOICES = 400
+"""Draws of rows, to see what the choice alone costs."""
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What a way of going about it ends with."""
+
+    line: Line
+    work: float
+    """That it took in all."""
+    cut: int = 0
+    """Trials cut short."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Scores of every line of a case on rows that nothing was chosen on."""
+
+    whole: Sequence[float]
+    halves: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+    def score(self, line: Line) -> float:
+        """Of one line, less what it lost where it was cut short."""
+        return self.whole[line["number"]] - line.get("lost", 0.0)
+
+    def below_best(self, line: Line) -> float:
+        """The best line minus this one: each half of the rows names the best for the other half to score."""
+        one, other = self.halves
+        own = line["number"]
+        below = np.mean([other[one.argmax()] - other[own], one[other.argmax()] - one[own]])
+        return float(below) + line.get("lost", 0.0)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every line of a case, to be scored on any of the rows that no study saw."""
+
+    scores_of: Sequence[ScoresOf]
+    """Of each line: weights of the rows to scores."""
+    rows: int
+
+    @classmethod
+    def of(cls, case: Case, lines: Sequence[Line]) -> Scores:
+        """From what the grid keeps of some lines of a case."""
+        metric, targets = metrics.get(case.spec.metric), case.texts(case.facts["targets"]["evaluation"])
+        outputs = [case.texts(line["evaluation"]) for line in lines]
+        return cls([metric.resampler(some, targets) for some in outputs], len(targets))
+
+    def __call__(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[draws, rows] to [draws, lines]"""
+        return np.stack([scores(weights) for scores in self.scores_of], axis=1)
+
+    def on(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[draws, lines] on so many of the rows a draw."""
+        weights = np.zeros((len(rows), self.rows))
+        np.put_along_axis(weights, rows, 1.0, axis=1)
+        return self(weights)
+
+    def unseen(self, rows: NDArray[np.int64]) -> list[Unseen]:
+        """Of each draw, on those rows."""
+        whole, one, other = self.on(rows), self.on(rows[:, ::2]), self.on(rows[:, 1::2])
+        return [Unseen([float(x) for x in whole[draw]], (one[draw], other[draw])) for draw in range(len(rows))]
+
+    def lost(self, count: int) -> float:
+        """The best score minus that of the line chosen on `count` rows, on the others; of equals the first."""
+        rng = np.random.default_rng(0)
+        orders = np.stack([rng.permutation(self.rows) for _ in range(CHOICES)])
+        seen, unseen = self.on(orders[:, :count]), self.on(orders[:, count:])
+        chosen = unseen[np.arange(CHOICES), seen.argmax(axis=1)]
+        return float((unseen.max(axis=1) - chosen).mean())
+
+
+@dataclass(frozen=True)
+class Chooser(ABC):
+    """A case whose lines have validation scores, and scores on other rows."""
+
+    name: ClassVar[str]
+    case: Case
+    """Its values are those on the rows that a race sees."""
+    values: Sequence[float]
+    """Of each line, on all rows that choose."""
+    unseen: Unseen
+
+    @cached_property
+    @abstractmethod
+    def full(self) -> Picked:
+        """Every listed setting to its last step, one seed."""
+
+    @abstractmethod
+    def raced(self, limit: float) -> Picked:
+        """A study with so much work."""
+
+    def named(self, lines: Sequence[Line]) -> Line:
+        """The reference: the highest score on the rows that choose, the cheapest of equals."""
+        case = self.case
+        by_name = {str(line["number"]): line for line in lines}
+        finalists = [
+            Finalist(
+                name,
+                self.values[line["number"]] - line.get("lost", 0.0),
+                case.cost(line),
+                case.artifact_mb(line),
+            )
+            for name, line in by_name.items()
+        ]
+        return by_name[nominate(finalists, 0.0)[0].candidate]
+
+    def race(self, allowance: Allowance, seeds: Sequence[int] = MORE_SEEDS) -> tuple[Race, Replayed]:
+        """The policy of a study, on what the grid kept."""
+        runner = Replayed(self.case)
+        race = Race(self.case.spec, None, self.case.methods, self.case.forecaster, allowance, runner, seeds=seeds)
+        race.go()
+        return race, runner
+
+
+@dataclass(frozen=True)
+class OnSplit(Chooser):
+    """Validation rows choose."""
+
+    name = "a split"
+
+    @cached_property
+    def full(self) -> Picked:
+        """Every listed setting to its last step, one seed."""
+        return Picked(self.named(list(best_of_each(self.case.listed()).values())), self.case.full_work)
+
+    def raced(self, limit: float) -> Picked:
+        """A study with so much work."""
+        race, runner = self.race(Allowance((1 - RESERVE_SHARE) * limit, None))
+        ended = best_of_each(list(runner.ended.values()))
+        return Picked(self.named(list(ended.values())), race.spent, runner.cut)
+
+
+@dataclass(frozen=True)
+class InFolds(Chooser):
+    """A first fold screens, all folds choose."""
+
+    name = "folds"
+    on_split: OnSplit
+    """What a study does instead where its budget holds no folds."""
+
+    @cached_property
+    def full(self) -> Picked:
+        """Every listed setting to its last step, then every method in the other folds."""
+        listed = self.case.listed()
+        line, work = self._through_folds(listed, math.inf)
+        return Picked(line, work + math.fsum(map(self.case.whole, listed)))
+
+    def raced(self, limit: float) -> Picked:
+        """A study with so much work for its search and its folds."""
+        case = self.case
+        folding = folding_of(case.spec, None, case.methods, case.forecaster, CHOOSING, len(case.methods))
+        room = MOST_TEST_SHARE * limit
+        if room < folding.typical:
+            return self.on_split.raced(limit)
+        kept, left = min(folding.work, room), (1 - RESERVE_SHARE) * limit
+        allowance = Allowance(left - kept, None, {}, room / folding.fits, spends_rest=kept >= folding.work)
+        race, runner = self.race(allowance, ())
+        line, more = self._through_folds(list(runner.ended.values()), left - race.spent)
+        return Picked(line, race.spent + more, runner.cut)
+
+    def _through_folds(self, lines: Sequence[Line], left: float) -> tuple[Line, float]:
+        """The pick among the best of each method that so much work takes through the folds, and what it took."""
+        best = best_of_each(lines)
+        ranked = sorted(best.values(), key=lambda line: preference(line["value"], line["log_loss"]), reverse=True)
+        baselines = [line["method"] for line in ranked if get(line["method"]).family == "baseline"]
+        prices = {line["method"]: self._price(line, best) for line in ranked if line["method"] not in baselines}
+        taken, _ = going_on(prices, left, len(prices))
+        line = self.named([best[method] for method in (*baselines, *taken)])
+        return line, math.fsum(prices[method] for method in taken)
+
+    def _price(self, line: Line, best: Mapping[str, Line]) -> float:
+        """Work of a finalist in the other folds and on all rows, its start included; none without a model."""
+        method = get(line["method"])
+        if method.work is None:
+            return 0.0
+        last = line["checks"][-1]["step"]
+        share = line["step"] / last if "epochs" in line["parameters"] and last else 1.0
+        start = best.get(method.starts_from or "")
+        return fits_of(CHOOSING) * (share * self.case.whole(line) + (self.case.whole(start) if start else 0.0))
+
+
+def drawn(case: Case, draws: int) -> Iterator[InFolds]:
+    """Choosers in folds, and on a split of the same rows, of so many draws of those rows."""
+    scores, sizes = Scores.of(case, case.lines), case.facts["rows"]
+    rows = sizes["train"] + sizes["validation"]
+    rng = np.random.default_rng(0)
+    orders = np.stack([rng.permutation(scores.rows) for _ in range(draws)])
+    screened, split, pooled = (
+        [[float(x) for x in values] for values in scores.on(orders[:, :count])]
+        for count in (rows // CHOOSING, sizes["validation"], rows)
+    )
+    unseen = scores.unseen(orders[:, rows:])
+    for draw in range(draws):
+        on_split = OnSplit(case.with_values(split[draw]), split[draw], unseen[draw])
+        yield InFolds(case.with_values(screened[draw]), pooled[draw], unseen[draw], on_split)
+
+
+def on_own_rows(case: Case) -> OnSplit:
+    """The cell's own validation rows choose; all rows that no study saw score."""
+    scores = Scores.of(case, case.lines)
+    (unseen,) = scores.unseen(np.arange(scores.rows)[None])
+    return OnSplit(case, [line["value"] for line in case.lines], unseen)
