@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -22,6 +22,7 @@ from tunewise.methods import get
 from tunewise.reading.folds import CHOOSING
 from tunewise.rule import Finalist, nominate
 from tunewise.statistics import ScoresOf
+from tunewise.study.advice import promise
 from tunewise.study.budget import MOST_TEST_SHARE
 from tunewise.study.evaluation import preference
 from tunewise.study.folds import fits_of, folding_of, going_on
@@ -138,7 +139,9 @@ class Chooser(ABC):
     def race(self, allowance: Allowance, seeds: Sequence[int] = MORE_SEEDS) -> tuple[Race, Replayed]:
         """The policy of a study, on what the grid kept."""
         runner = Replayed(self.case)
-        race = Race(self.case.spec, None, self.case.methods, self.case.forecaster, allowance, runner, seeds=seeds)
+        case = self.case
+        expected = promise(case.situation)
+        race = Race(case.spec, None, case.methods, case.forecaster, allowance, runner, expected, seeds)
         race.go()
         return race, runner
 
@@ -210,19 +213,26 @@ class InFolds(Chooser):
         return fits_of(CHOOSING) * (share * self.case.whole(line) + (self.case.whole(start) if start else 0.0))
 
 
-def drawn(case: Case, draws: int) -> Iterator[InFolds]:
-    """Choosers in folds, and on a split of the same rows, of so many draws of those rows."""
+def drawn(case: Case, draws: int, validation: int | None = None) -> Iterator[InFolds]:
+    """Choosers in folds, and on a split of the same rows, of so many draws of those rows.
+
+    Args:
+        case: of a cell.
+        draws: how many.
+        validation: rows that choose on a split; as many as the cell's where it is None.
+    """
     scores, sizes = Scores.of(case, case.lines), case.facts["rows"]
-    rows = sizes["train"] + sizes["validation"]
+    rows, validation = sizes["train"] + sizes["validation"], validation or sizes["validation"]
     rng = np.random.default_rng(0)
     orders = np.stack([rng.permutation(scores.rows) for _ in range(draws)])
     screened, split, pooled = (
         [[float(x) for x in values] for values in scores.on(orders[:, :count])]
-        for count in (rows // CHOOSING, sizes["validation"], rows)
+        for count in (rows // CHOOSING, validation, rows)
     )
-    unseen = scores.unseen(orders[:, rows:])
+    unseen = scores.unseen(orders[:, max(rows, validation) :])
+    split_case = replace(case, forecaster=replace(case.forecaster, n_validation=validation))
     for draw in range(draws):
-        on_split = OnSplit(case.with_values(split[draw]), split[draw], unseen[draw])
+        on_split = OnSplit(split_case.with_values(split[draw]), split[draw], unseen[draw])
         yield InFolds(case.with_values(screened[draw]), pooled[draw], unseen[draw], on_split)
 
 

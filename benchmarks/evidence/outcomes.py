@@ -15,6 +15,7 @@ from cells import Cell, Outcomes
 from tunewise.cost import USUAL, ModelShape, Works
 from tunewise.methods import get, registered
 from tunewise.methods.base import Verdict
+from tunewise.study.advice import Situation
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.policy import Outcome, Proposal
 from tunewise.task import Choices, TaskSpec, Text
@@ -22,6 +23,8 @@ from tunewise.task import Choices, TaskSpec, Text
 Line = Mapping[str, Any]
 """What the grid kept of a trial."""
 
+PARAMETERS = 134.5e6
+"""Of the model that the grid was filled with."""
 BYTES = 2
 """Of a learned value that is saved."""
 
@@ -66,6 +69,20 @@ class Case:
         named = {line["method"] for line in outcomes.trials}
         methods = [method for name, method in registered().items() if name in named]
         return cls(cell, facts, lines, outcomes.trials, spec, forecaster, methods, lost or {})
+
+    @property
+    def situation(self) -> Situation:
+        """What is known of the task before it is worked on."""
+        labels = self.facts["labels"]
+        return Situation(
+            classification=bool(labels),
+            rows=self.facts["rows"]["train"],
+            labels=len(labels),
+            parameters=PARAMETERS,
+            prompt_tokens=self.forecaster.tokens.median,
+            metric=self.spec.metric,
+            model="",
+        )
 
     def work(self, counted: Mapping[str, float]) -> float:
         """Operations by kind as work at the rates of the machine that the grid was filled on."""

@@ -7,7 +7,8 @@ its last step, by the same rule), beside the best candidate, and beside fixed ha
 A study of so few rows chooses in folds. The rows that it chooses on are therefore drawn, many times, from those
 that no study saw, and the pick is scored on the others: a first fold to screen on, all folds for the finalists.
 What the grid cannot tell is what fitting without another fold would change; its models were fitted once, on 82 of
-128 rows. With `--own-rows`, the cell's own validation rows choose instead, once.
+128 rows. With `--validation 100`, so many rows of a split choose, enough to choose rates as well (the rungs of a
+race still compare by the cell's own). With `--own-rows`, the cell's own validation rows choose, once.
 
     python benchmarks/evidence/replay.py                  # at several budgets, as shares of the full run's work
     python benchmarks/evidence/replay.py --share 0.33 --cells
@@ -27,14 +28,12 @@ from outcomes import cases
 
 from tunewise.methods import get, registered
 from tunewise.reading.folds import CHOOSING, FEWEST_VALIDATION
-from tunewise.study.advice import Situation, advise
+from tunewise.study.advice import advise
 
 SHARES = (0.15, 0.25, 1 / 3, 0.5, 1.0)
 """Budgets, as shares of the work of the full run."""
 AGAINST = 1 / 3
 """The share at which a study is held against everything else."""
-PARAMETERS = 134.5e6
-"""Of the model that the grid was filled with."""
 CHOOSING_ROWS = (10, 20, 30, 46, 60, 100, 150)
 """Numbers of rows that candidates are chosen on, to see what the choice alone costs."""
 DRAWS = 40
@@ -89,17 +88,7 @@ def advised(chooser: Chooser) -> Picked:
     """The plan's advice alone: the family that it expects most from, by that family's usual method."""
     case = chooser.case
     methods = sorted((get(line["method"]) for line in case.lines), key=lambda method: method.order)
-    labels, tokens = case.facts["labels"], case.forecaster.tokens
-    situation = Situation(
-        classification=bool(labels),
-        rows=case.facts["rows"]["train"],
-        labels=len(labels),
-        parameters=PARAMETERS,
-        prompt_tokens=tokens.median,
-        metric=case.spec.metric,
-        model="",
-    )
-    family = advise(situation, [method.family for method in methods], past=[]).families[0]
+    family = advise(case.situation, [method.family for method in methods], past=[]).families[0]
     return always(next(method.name for method in methods if method.family == family))(chooser)
 
 
@@ -148,7 +137,7 @@ class Compared:
 
     @property
     def closed(self) -> float:
-        """The share of what lies between the best habit and the best candidate that ours closes; 0 where none lies."""
+        """The share of what lies between the best habit and the best candidate that ours closes."""
         gap = self.below(self.best_habit)[0]
         return 1 - self.below(self.ours)[0] / gap if gap > 0 else 0.0
 
@@ -194,6 +183,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--share", type=float, nargs="+", default=SHARES, help="budgets as shares of the full run")
     parser.add_argument("--against", type=float, default=AGAINST, help="the share that all else is held against")
+    parser.add_argument(
+        "--validation", type=int, help="rows that choose on a split, where not as many as the cell's"
+    )
     parser.add_argument("--cells", action="store_true", help="one line a cell")
     parser.add_argument("--own-rows", action="store_true", help="choose on the validation rows of the cell, once")
     flags = parser.parse_args()
@@ -213,9 +205,11 @@ def main() -> None:
             print(f"  the choice alone, on {rows:3} rows: {_points(lost)}")
     else:
         few = [case for case in found if case.facts["rows"]["validation"] < FEWEST_VALIDATION]
-        in_folds = [list(drawn(case, DRAWS)) for case in few]
-        tell(f"{CHOOSING} folds choose, {DRAWS} draws of their rows", in_folds)
-        tell("a split of the same rows chooses", [[one.on_split for one in choosers] for choosers in in_folds])
+        in_folds = [list(drawn(case, DRAWS, flags.validation)) for case in few]
+        if flags.validation is None:
+            tell(f"{CHOOSING} folds choose, {DRAWS} draws of their rows", in_folds)
+        split = f"{flags.validation or 'as many'} rows of a split choose, {DRAWS} draws of them"
+        tell(split, [[one.on_split for one in choosers] for choosers in in_folds])
 
 
 if __name__ == "__main__":

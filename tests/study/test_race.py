@@ -17,7 +17,7 @@ from tunewise.settings import Budget
 from tunewise.study.budget import settle
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.ladders import Ladder, fit_in
-from tunewise.study.policy import Allowance, Outcome, Proposal, Race
+from tunewise.study.policy import PREFERRED_SHARE, Allowance, Outcome, Proposal, Race
 from tunewise.task import Choices, TaskSpec
 
 SPEC = TaskSpec("classification", ("text",), Choices(("a", "b"), ("a", "b")), "Say.", "accuracy")
@@ -130,12 +130,13 @@ def test_a_small_budget_keeps_lora_and_gives_up_the_chain_first() -> None:
     assert "lora" in trained
     left_out = [text.partition(":")[0] for text in runner.said if "left out" in text]
     assert left_out[0] == "prompt-then-lora"
-    assert all(text.rstrip().endswith("does not fit the budget.") for text in runner.said if "left out" in text)
+    assert all("the budget" in text for text in runner.said if "left out" in text)
+    assert {p.parameters["epochs"] for p in runner.asked if p.method.name == "lora"} == {5}
 
 
-def test_cutting_keeps_useful_lengths_until_a_method_stands_alone() -> None:
+def test_rates_go_before_methods_and_passes_only_of_a_method_that_is_left_alone() -> None:
     lora, soft = registered()["lora"], registered()["soft-prompt"]
-    ladders = [Ladder(lora, (1e-3, 5e-4, 2e-3), 4, {}), Ladder(soft, (2e-2, 1e-2), 8, {})]
+    ladders = [Ladder(lora, (1e-3, 5e-4, 2e-3), 4, {}, promise=2), Ladder(soft, (2e-2, 1e-2), 8, {})]
 
     def price(ladder: Ladder) -> float:
         return ladder.epochs + (len(ladder.rates) - 1) * ladder.rung
@@ -144,14 +145,38 @@ def test_cutting_keeps_useful_lengths_until_a_method_stands_alone() -> None:
         return lambda some: sum(map(price, some)) <= limit
 
     said: list[str] = []
-    assert fit_in(ladders, price, within(100), said.append) == ladders
-    both = fit_in(ladders, price, within(6), said.append)
-    assert [(len(a.rates), a.epochs) for a in both] == [(1, 2), (1, 4)]
+
+    def cut(limit: float) -> list[tuple[str, int, int]]:
+        return [
+            (a.method.name, len(a.rates), a.epochs) for a in fit_in(ladders, price, within(limit), said.append)
+        ]
+
+    assert cut(100) == [("lora", 3, 4), ("soft-prompt", 2, 8)]
+    assert cut(15) == [("lora", 2, 4), ("soft-prompt", 2, 8)]
+    assert cut(12) == [("lora", 1, 4), ("soft-prompt", 1, 8)]
     assert not said
-    alone = fit_in(ladders, price, within(2), said.append)
-    assert [(a.method.name, a.epochs) for a in alone] == [("lora", 2)]
-    assert len(said) == 1
-    assert fit_in(ladders, price, within(1), said.append) == []
+    assert cut(11) == [("lora", 1, 4)]
+    assert said == ["soft-prompt: left out, the budget does not hold it beside what promises more."]
+    assert cut(3) == [("lora", 1, 3)]
+    assert cut(2) == [("lora", 1, 2)]
+    assert cut(1) == []
+    assert said[-1] == "lora: left out, its shortest useful trial does not fit the budget."
+
+
+def test_what_promises_most_goes_first_and_what_promises_least_is_given_up_first() -> None:
+    def raced(promise: dict[str, float], seconds: float) -> tuple[list[str], list[str]]:
+        runner = Pretending()
+        Race(SPEC, None, METHODS, FORECASTER, Allowance(seconds * 3e11, None), runner, promise).go()
+        trained = [p.method.name for p in runner.asked if (p.method.work or "").startswith("train")]
+        return list(dict.fromkeys(trained)), runner.given_up
+
+    small = {"fine-tuning": 2.0, "hybrid": 1.0, "prompt tuning": -0.5}
+    assert raced(small, 1e5)[0] == ["lora", "full", "prompt-then-lora", "soft-prompt"]
+    trained, given_up = raced(small, 150)
+    assert trained == ["lora", "full", "prompt-then-lora", "soft-prompt"][: len(trained)]
+    assert given_up == ["soft-prompt", "prompt-then-lora", "full"][: len(given_up)]
+    assert given_up
+    assert raced({"prompt tuning": 1.0}, 1e5)[0][0] == "soft-prompt"
 
 
 def test_minutes_become_work_once_and_leave_room_for_the_test() -> None:
@@ -202,14 +227,19 @@ def test_no_trial_is_asked_for_more_than_can_be_done_again(seconds: float, share
     race = Race(SPEC, None, METHODS, FORECASTER, allowance, runner, seeds=())
     race.go()
     whole: dict[str, float] = {}
+    tuned_before = False
     for proposal in runner.asked:
         assert not proposal.repeats
         assert proposal.stage != "next rate"
         whole[proposal.trial] = whole.get(proposal.trial, 0.0) + proposal.forecast_work
         if proposal.method.work is not None:
+            # The first tuned one fits in the folds to its last step, later ones to the step they are used at.
+            tuned = proposal.method.work.startswith("train")
+            longest = allowance.longest / (PREFERRED_SHARE if tuned and tuned_before else 1)
             assert proposal.work_limit is not None
-            assert proposal.work_limit <= allowance.longest
-            assert whole[proposal.trial] <= allowance.longest * (1 + 1e-9)
+            assert proposal.work_limit <= longest * (1 + 1e-9)
+            assert whole[proposal.trial] <= longest * (1 + 1e-9)
+            tuned_before |= tuned and proposal.until is None
     asked = {proposal.method.name for proposal in runner.asked}
     assert asked.isdisjoint(runner.given_up)
     assert asked | set(runner.given_up) >= {
@@ -224,7 +254,18 @@ def test_a_method_too_dear_to_be_done_again_shortens_no_other() -> None:
         Race(SPEC, None, methods, FORECASTER, Allowance(1e15, None, longest=longest), runner, seeds=()).go()
         return {p.method.name: p.parameters["epochs"] for p in runner.asked if "epochs" in p.parameters}
 
-    whole = passes({"majority", "lora", "soft-prompt", "full"}, 1e15)
-    both = passes({"majority", "lora", "soft-prompt", "full"}, 1.2e13)
-    assert passes({"majority", "lora"}, 1.2e13)["lora"] == both["lora"] <= whole["lora"]
-    assert both != whole
+    every = {"majority", "lora", "soft-prompt", "full"}
+    whole = passes(every, 1e15)
+    assert passes(every, 2.2e13) == {name: whole[name] for name in ("lora", "full")}
+    # The soft prompt fits there to the step that it is likely to be used at, as long as another one fits whole.
+    assert passes(every, 2.6e13) == whole
+    assert 0 < passes({"majority", "soft-prompt"}, 2.6e13)["soft-prompt"] < whole["soft-prompt"]
+
+
+def test_where_no_method_can_be_done_again_the_most_promising_is_shortened() -> None:
+    runner = Pretending()
+    allowance = Allowance(1e15, None, longest=1.2e13)
+    Race(SPEC, None, METHODS, FORECASTER, allowance, runner, {"fine-tuning": 1.0}, seeds=()).go()
+    trained = [p for p in runner.asked if (p.method.work or "").startswith("train")]
+    assert {(p.method.name, p.parameters["epochs"]) for p in trained} == {("lora", 3)}
+    assert set(runner.given_up) == {"full", "soft-prompt", "prompt-then-lora"}

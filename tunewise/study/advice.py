@@ -1,7 +1,7 @@
 """What to expect before anything is spent: which families tend to win on tasks like this one, and why.
 
 A table of priors from the literature, each with its source, and what past studies on this machine found on tasks
-like it. It decides nothing: every method is tried as far as the budget goes, and evidence overturns a prior.
+like it. Evidence overturns a prior; where a budget does not hold every method, the priors say which come first.
 
 >>> advice = advise(situation_of(ground), past=[])
 >>> advice.families[0], advice.reasons[0]
@@ -219,6 +219,16 @@ def situation_of(ground: Ground, demand: Demand = USUAL, *, real_time: bool = Fa
     )
 
 
+def promise(situation: Situation) -> dict[str, float]:
+    """How much the priors speak for each family: what a study goes by, so that it is the same on every machine."""
+    weights: dict[str, float] = dict.fromkeys(FAMILIES, 0.0)
+    for prior in PRIORS:
+        if prior.holds(situation):
+            for family, weight in prior.weights.items():
+                weights[family] += weight
+    return weights
+
+
 def advise(situation: Situation, families: Sequence[str], past: Sequence[Past]) -> Advice:
     """Which of `families` to expect most from.
 
@@ -226,10 +236,7 @@ def advise(situation: Situation, families: Sequence[str], past: Sequence[Past]) 
     prior: a few of them outweigh what the literature says.
     """
     found = [prior for prior in PRIORS if prior.holds(situation)]
-    weights: dict[str, float] = dict.fromkeys(FAMILIES, 0.0)
-    for prior in found:
-        for family, weight in prior.weights.items():
-            weights[family] += weight
+    weights = promise(situation)
     alike = [one for one in past if one.like(situation)]
     won = Counter(max(one.scores, key=lambda family: one.scores[family]) for one in alike)
     for family, count in won.items():

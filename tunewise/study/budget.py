@@ -33,7 +33,7 @@ class Folding:
     work: float = 0.0
     """Of as many finalists as there may be."""
     typical: float = 0.0
-    """Of one of the dearest, on average."""
+    """Of one, on average."""
     fits: float = 0.0
     """Of each, in fits like that on the first fold."""
 
@@ -55,7 +55,7 @@ class Terms:
     folds: float = 0.0
     """Work put aside for the finalists in the other folds, where there are folds."""
     holds_folds: bool = True
-    """Whether that is enough for a finalist that takes as much as the others would on average."""
+    """Whether that is enough for a finalist that takes as much as all would on average."""
 
     @property
     def tests(self) -> Mapping[str, float]:
@@ -126,7 +126,6 @@ def settle(
     dropped = tuple(method.name for method in models if method.name not in tested)
     room = MOST_TEST_SHARE * (limit - least - sum(tested.values()))
     kept = min(folding.work, room)
-    # One finalist at least must fit in the other folds, whichever it will be.
     longest = room / folding.fits if folding.fits else math.inf
     left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - kept - saving
     allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=kept >= folding.work)

@@ -22,6 +22,7 @@ from tunewise.methods import load_predictor
 from tunewise.rule import Finalist, nominate
 from tunewise.run_files import NOT_AGAIN
 from tunewise.study import files
+from tunewise.study.advice import promise, situation_of
 from tunewise.study.attempts import waiting
 from tunewise.study.budget import SAVING_SECONDS
 from tunewise.study.evaluation import evaluate, write_predictions
@@ -269,6 +270,7 @@ def race(ground: Ground, runner: Any) -> Race:
         forecaster=ground.forecaster,
         allowance=ground.terms.allowance,
         runner=runner,
+        promise=promise(situation_of(ground)),
         seeds=() if ground.task.folds else MORE_SEEDS,
     )
 

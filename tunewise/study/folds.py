@@ -35,7 +35,7 @@ from tunewise.study.evaluation import evaluate, preference, write_predictions
 from tunewise.study.files import Row, artifact_mb, origin
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal, read_events, repeats_of
-from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, REPEATED, method_of, number_of
+from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, PREFERRED_SHARE, REPEATED, method_of, number_of
 from tunewise.study.stored import JOURNAL
 from tunewise.study.trials import STATE, MeteredTrial, standing_of
 from tunewise.task import Dataset, Task, TaskSpec
@@ -73,13 +73,13 @@ def folding_of(
         if method.work is not None:
             prompt = settings.get(method.starts_from or "")
             shots = int((prompt or settings[method.name]).get("shots", 0))
-            fit = forecaster.fit(method, settings[method.name], shots)
+            tuned = method.work.startswith("train")
+            fit = forecaster.fit(method, settings[method.name], shots) * (PREFERRED_SHARE if tuned else 1.0)
             fit += forecaster.prompt_trial(shots) if prompt is not None else 0.0
-            answers = forecaster.evaluation(n_train, tuned=method.work.startswith("train"))
+            answers = forecaster.evaluation(n_train, tuned=tuned)
             works.append(fits * fit + answers)
     works.sort(reverse=True)
-    typical = statistics.fmean(works[:FINALISTS]) if works else 0.0
-    return Folding(math.fsum(works[:most]), typical, fits)
+    return Folding(math.fsum(works[:most]), statistics.fmean(works or [0.0]), fits)
 
 
 def most_finalists(task: Task) -> int:

@@ -1,15 +1,14 @@
 """Tuned methods with their rates and passes, cut until their forecast fits what is left of the budget.
 
-Halving that is not fitted to the budget loses most at small budgets, because nothing finishes. So breadth goes
-first (third rates), then some length, then second rates, then more length; then whole methods, chains first; and
-only a method that is left alone is cut to the bone.
+Halving that is not fitted to the budget loses most at small budgets, because nothing finishes; and trials that end
+after half of their passes lose more than methods that were never tried. So rates go first, down to one a method;
+then whole methods, the least promising first; and only a method that is left alone is shortened.
 
 >>> fit_in([ladder], price=lambda one: one.epochs, fits=lambda some: sum(a.epochs for a in some) < 6, say=print)
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +27,8 @@ class Ladder:
     epochs: int
     fixed: Mapping[str, Any]
     """Hyper-parameters other than rate and epochs."""
+    promise: float = 0.0
+    """How much is expected of its family."""
 
     @property
     def rung(self) -> int:
@@ -39,9 +40,9 @@ class Ladder:
         return {"learning_rate": rate, "epochs": self.epochs, **self.fixed}
 
     @property
-    def standing(self) -> tuple[bool, int]:
-        """How readily it is given up: chains before plain methods, the later in its family before the earlier."""
-        return (self.method.starts_from is not None, self.method.order)
+    def standing(self) -> tuple[float, bool, int]:
+        """How readily it is given up: what promises least, then chains before plain methods, then the later."""
+        return (-self.promise, self.method.starts_from is not None, self.method.order)
 
 
 Price = Callable[[Ladder], float]
@@ -58,47 +59,23 @@ def fit_in(ladders: Sequence[Ladder], price: Price, fits: Fits, say: Callable[[s
         say: told of every method that is given up.
     """
     wanted = list(ladders)
-    while wanted:
-        chosen = _cut(wanted, price, fits, alone=len(wanted) == 1)
-        if fits(chosen):
-            return chosen
+    while not fits(wanted) and any(len(ladder.rates) > 1 for ladder in wanted):
+        widest = max(wanted, key=lambda ladder: (len(ladder.rates), ladder.standing, price(ladder)))
+        wanted = [replace(one, rates=one.rates[:-1]) if one is widest else one for one in wanted]
+    while len(wanted) > 1 and not fits(wanted):
         dropped = max(wanted, key=lambda ladder: (ladder.standing, price(ladder)))
-        say(f"{dropped.method.name}: left out, its shortest useful trial does not fit the budget.")
+        say(f"{dropped.method.name}: left out, the budget does not hold it beside what promises more.")
         wanted = [ladder for ladder in wanted if ladder is not dropped]
-    return []
+    if len(wanted) != 1:
+        return wanted
+    alone = shortened(wanted[0], lambda one: fits([one]))
+    if alone is None:
+        say(f"{wanted[0].method.name}: left out, its shortest useful trial does not fit the budget.")
+    return [alone] if alone else []
 
 
-def _cut(ladders: Sequence[Ladder], price: Price, fits: Fits, *, alone: bool) -> list[Ladder]:
-    full = {ladder.method.name: ladder.epochs for ladder in ladders}
-    chosen = list(ladders)
-    for rates, share in ((2, 1.0), (2, 0.6), (1, 0.6), (1, 0.5), *([(1, 0.0)] if alone else [])):
-        for shorten in (_fewer_rates, _fewer_passes):
-            least = {name: max(LEAST_PASSES, math.ceil(passes * share)) for name, passes in full.items()}
-            while not fits(chosen):
-                shorter = shorten(chosen, price, rates, least)
-                if shorter is None:
-                    break
-                chosen = shorter
-    return chosen
-
-
-def _fewer_rates(
-    ladders: Sequence[Ladder], price: Price, rates: int, least: Mapping[str, int]
-) -> list[Ladder] | None:
-    """Drop the last rate of the ladder with the most rates, of equals the readiest to give; keep `rates`."""
-    several = [ladder for ladder in ladders if len(ladder.rates) > rates]
-    if not several:
-        return None
-    widest = max(several, key=lambda a: (len(a.rates), a.standing, price(a)))
-    return [replace(a, rates=a.rates[:-1]) if a is widest else a for a in ladders]
-
-
-def _fewer_passes(
-    ladders: Sequence[Ladder], price: Price, rates: int, least: Mapping[str, int]
-) -> list[Ladder] | None:
-    """Take a pass off the dearest ladder that has more than its `least`."""
-    several = [a for a in ladders if a.epochs > least[a.method.name]]
-    if not several:
-        return None
-    dearest = max(several, key=price)
-    return [replace(a, epochs=a.epochs - 1) if a is dearest else a for a in ladders]
+def shortened(ladder: Ladder, fits: Callable[[Ladder], bool]) -> Ladder | None:
+    """With as many passes as fit; None where `LEAST_PASSES` are too many."""
+    while not fits(ladder) and ladder.epochs > LEAST_PASSES:
+        ladder = replace(ladder, epochs=ladder.epochs - 1)
+    return ladder if fits(ladder) else None

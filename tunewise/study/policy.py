@@ -6,9 +6,9 @@ through the same decisions.
 
 1. Baselines and zero-shot always.
 2. Prompts with demonstrations, for at most a fifth of the work.
-3. Tuned methods: every rate up to a rung, the best rate (by validation log-loss) to the end; the first rate alone
-   where validation rows are few. Before each of them breadth is cut, until the forecast of all that wait fits
-   (`ladders`); what cannot fit is said, not squeezed.
+3. Tuned methods, the most promising first: every rate up to a rung, the best rate (by validation log-loss) to the
+   end; the first rate alone where validation rows are few. Before each of them breadth is cut, until what waits
+   fits by its forecast (`ladders`); what cannot fit is said, not squeezed.
 4. Chains, through the best prompt and at the best rate found.
 5. The two leading tuned methods again, with a second and a third seed: what training by chance does to a score.
    Such a trial is evidence about its method; it is never what is handed over, so nothing is chosen by its luck.
@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from tunewise.study.evaluation import preference
 from tunewise.study.forecast import BATCH_SIZE, Forecaster
-from tunewise.study.ladders import LEAST_PASSES, Ladder, fit_in
+from tunewise.study.ladders import LEAST_PASSES, Ladder, fit_in, shortened
 from tunewise.task import TaskSpec
 
 PROMPT_SHARE = 0.20
@@ -38,6 +38,10 @@ TOLERANCE = 1.25
 """By which a trial may take more than its forecast although others need the rest."""
 ROWS_FOR_RATES = 80
 """Validation rows below which every method goes at its first rate: fewer prefer the worse one too often."""
+PREFERRED_SHARE = 0.71
+"""Of its steps, where the one that a tuned trial is used at lies on average; fits in the other folds end there.
+
+The mean over 108 tuned trials on nine cells of real outcomes with 128 labelled rows (docs/benchmarks.md)."""
 RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
 
@@ -88,7 +92,7 @@ class Allowance:
     tests: Mapping[str, float] = field(default_factory=dict)
     """Work put aside for the test of each method; free again when a method is left out."""
     longest: float = math.inf
-    """Work that one trial of a model may take: more could not be done again in the other folds."""
+    """Work that a trial of a model may take to be done again in the other folds, to its last step."""
     spends_rest: bool = True
     """Whether work left over goes to further rates; not where the other folds could do with more."""
 
@@ -133,6 +137,8 @@ class Race:
     forecaster: Forecaster
     allowance: Allowance
     runner: Runner
+    promise: Mapping[str, float] = field(default_factory=dict)
+    """How much is expected of each family of methods (`study.advice`): what promises least is given up first."""
     seeds: Sequence[int] = MORE_SEEDS
     """Added to the seed of the study for trials again with another one."""
     spent: float = 0.0
@@ -153,19 +159,17 @@ class Race:
             [replace(self._proposal(m, {}, "baseline", None), forecast_work=self._overhead(m)) for m in baselines]
         )
         self._prompts(prompts)
-        self._waiting = [m for m in self.methods if m.work and m.work.startswith("train")]
-        climbed = []
+        self._waiting = [method for method in self.methods if _is_tuned(method)]
+        climbed: list[Ladder] = []
         # What is left is shared out anew before each: forecasts are not what trials then cost.
         while self._waiting:
-            able = {method: self._ladder(method) for method in self._waiting}
-            self._give_up([method for method, ladder in able.items() if ladder is None])
-            wanted = [ladder for ladder in able.values() if ladder is not None]
-            ladders = fit_in(wanted, self._price, self._fits, self.runner.say)
+            ladders = fit_in(self._able(), self._price, self._fits, self.runner.say)
             self._give_up([one for one in self._waiting if one not in [ladder.method for ladder in ladders]])
             if not ladders:
                 break
-            # The readiest to give up goes last: one tuned trial finishes before breadth is spent elsewhere.
-            ladder = min(ladders, key=lambda one: one.standing)
+            # The most promising goes first: one tuned trial finishes before breadth is spent elsewhere.
+            surely = [ladder for ladder in ladders if self._redone(ladder)]
+            ladder = min(surely or ladders, key=lambda one: one.standing)
             self._climb(ladder)
             climbed.append(ladder)
             self._waiting.remove(ladder.method)
@@ -199,7 +203,7 @@ class Race:
             for number, parameters in enumerate(_grid(space)):
                 work = self.forecaster.prompt_trial(parameters.get("shots", 0)) + self._overhead(method)
                 promised = math.fsum(proposal.forecast_work for proposal in wanted)
-                holds = promised + work <= self._left() and work <= self.allowance.longest
+                holds = promised + work <= self._left() and work <= self._longest(method)
                 if not holds or self._trials_left() < number + 1:
                     self.runner.say(
                         f"{method.name}: ended after {number} of its prompts, the budget holds no more."
@@ -213,15 +217,35 @@ class Race:
                 wanted.append(replace(self._proposal(method, parameters, "prompt", None), forecast_work=work))
             self._do_all(wanted)
 
-    def _ladder(self, method: Any) -> Ladder | None:
-        """With as many passes as a trial may take; None where two would be too many."""
-        ladder = self._whole_ladder(method)
-        while self._once(ladder) > self.allowance.longest:
-            if ladder.epochs <= LEAST_PASSES:
-                self.runner.say(f"{method.name}: left out, it could not be done again in the other folds.")
-                return None
-            ladder = replace(ladder, epochs=ladder.epochs - 1)
-        return ladder
+    def _able(self) -> list[Ladder]:
+        """Ladders of the waiting methods, those left out whose trials could not be done again in the other folds.
+
+        The first that is tuned must fit there whole, so that one does, whichever step it is used at. Where none
+        would, it is the most promising, shortened.
+        """
+        found = [self._whole_ladder(method) for method in self._waiting]
+        able = [one for one in found if self._once(one) <= self.allowance.longest / PREFERRED_SHARE]
+        if not self._tuned_before and not any(map(self._redone, able)):
+            short = shortened(min(found, key=lambda one: one.standing), self._redone)
+            able = [short] if short else []
+        for ladder in found:
+            if ladder.method not in [one.method for one in able]:
+                self.runner.say(f"{ladder.method.name}: left out, it could not be done again in the other folds.")
+        return able
+
+    def _redone(self, ladder: Ladder) -> bool:
+        """Whether a trial of it could be done again in the other folds."""
+        return self._once(ladder) <= self._longest(ladder.method)
+
+    def _longest(self, method: Any) -> float:
+        """Work that a trial may take now to be done again in the other folds."""
+        return self.allowance.longest / (PREFERRED_SHARE if _is_tuned(method) and self._tuned_before else 1.0)
+
+    @property
+    def _tuned_before(self) -> bool:
+        """Whether a tuned trial finished."""
+        finished = (outcome.trial for outcome in self.outcomes.values() if outcome.status == "finished")
+        return any(_is_tuned(self.made[trial].method) for trial in finished)
 
     def _once(self, ladder: Ladder) -> float:
         """Work of one of its trials from first to last, the prompt that it starts from included."""
@@ -235,7 +259,8 @@ class Race:
         if method.starts_from is not None or self.forecaster.n_validation < ROWS_FOR_RATES:
             rates = rates[:1]
         epochs = int(space.pop("epochs")[0])
-        return Ladder(method, rates, epochs, {name: values[0] for name, values in space.items()})
+        fixed = {name: values[0] for name, values in space.items()}
+        return Ladder(method, rates, epochs, fixed, self.promise.get(method.family, 0.0))
 
     def _shortest(self, method: Any) -> Ladder:
         """The least that may be made of it."""
@@ -386,7 +411,7 @@ class Race:
                 room = min(2 * own, max(left - (together - own), min(TOLERANCE * own, left)))
                 limit = self._work_of(proposal.trial) + room
                 if proposal.method.work is not None:
-                    limit = min(limit, self.allowance.longest)
+                    limit = min(limit, self._longest(proposal.method))
             limited.append(replace(proposal, work_limit=limit))
         outcomes = self.runner.run_all(limited)
         for proposal, outcome in zip(proposals, outcomes, strict=True):
@@ -404,6 +429,10 @@ class Race:
 
     def _trials_left(self) -> float:
         return math.inf if self.allowance.trials is None else self.allowance.trials - len(self.outcomes)
+
+
+def _is_tuned(method: Any) -> bool:
+    return method.work is not None and method.work.startswith("train")
 
 
 def _preference(outcome: Outcome) -> tuple[float, float]:
