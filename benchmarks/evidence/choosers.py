@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -184,7 +184,7 @@ class InFolds(Chooser):
         case = self.case
         folding = folding_of(case.spec, None, case.methods, case.forecaster, CHOOSING, len(case.methods))
         room = MOST_TEST_SHARE * limit
-        if room < folding.typical:
+        if room < folding.needed:
             return self.on_split.raced(limit)
         kept, left = min(folding.work, room), (1 - RESERVE_SHARE) * limit
         allowance = Allowance(left - kept, None, {}, room / folding.fits, spends_rest=kept >= folding.work)
@@ -230,7 +230,7 @@ def drawn(case: Case, draws: int, validation: int | None = None) -> Iterator[InF
         for count in (rows // CHOOSING, validation, rows)
     )
     unseen = scores.unseen(orders[:, max(rows, validation) :])
-    split_case = replace(case, forecaster=replace(case.forecaster, n_validation=validation))
+    split_case = case.with_validation(validation)
     for draw in range(draws):
         on_split = OnSplit(split_case.with_values(split[draw]), split[draw], unseen[draw])
         yield InFolds(case.with_values(screened[draw]), pooled[draw], unseen[draw], on_split)

@@ -20,6 +20,7 @@ from tunewise.adapted import AdaptedModel
 from tunewise.candidates import save_adapted
 from tunewise.errors import BudgetError, CandidateError, DataError, SettingError
 from tunewise.methods import get, registered
+from tunewise.study.advice import Situation, promise
 from tunewise.task import Choices, Dataset
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -75,6 +76,14 @@ def test_rates_are_chosen_on_validation_log_loss(finished: Path) -> None:
         assert {e["trial"] for e in events if e["event"] == "continued"} >= {best}
         pruned = {e["trial"] for e in events if e["event"] == "pruned"}
         assert set(paused) - {best} <= pruned
+
+
+def test_what_priors_promise_most_of_such_a_task_is_tuned_first(finished: Path) -> None:
+    started = [event for event in events_of(finished) if event["event"] == "started"]
+    tuned = [e["method"] for e in started if e["family"] in ("fine-tuning", "prompt tuning", "hybrid")]
+    weights = promise(Situation(True, 24, 2, 1e5, 20.0, "accuracy", "tiny"))
+    assert weights["fine-tuning"] > weights["hybrid"] > weights["prompt tuning"]
+    assert list(dict.fromkeys(tuned)) == ["lora", "full", "prompt-then-lora", "soft-prompt"]
 
 
 def test_a_loaded_candidate_repeats_its_stored_predictions(finished: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tunewise.cost import KINDS, ModelShape
 from tunewise.errors import BudgetError
 from tunewise.methods import registered
+from tunewise.methods.base import FAMILIES
 from tunewise.settings import Budget
 from tunewise.study.budget import settle
 from tunewise.study.forecast import Forecaster, TokenStatistics
@@ -134,7 +135,7 @@ def test_a_small_budget_keeps_lora_and_gives_up_the_chain_first() -> None:
     assert {p.parameters["epochs"] for p in runner.asked if p.method.name == "lora"} == {5}
 
 
-def test_rates_go_before_methods_and_passes_only_of_a_method_that_is_left_alone() -> None:
+def test_rates_go_before_methods_and_passes_only_where_none_fits_whole() -> None:
     lora, soft = registered()["lora"], registered()["soft-prompt"]
     ladders = [Ladder(lora, (1e-3, 5e-4, 2e-3), 4, {}, promise=2), Ladder(soft, (2e-2, 1e-2), 8, {})]
 
@@ -155,12 +156,17 @@ def test_rates_go_before_methods_and_passes_only_of_a_method_that_is_left_alone(
     assert cut(15) == [("lora", 2, 4), ("soft-prompt", 2, 8)]
     assert cut(12) == [("lora", 1, 4), ("soft-prompt", 1, 8)]
     assert not said
-    assert cut(11) == [("lora", 1, 4)]
-    assert said == ["soft-prompt: left out, the budget does not hold it beside what promises more."]
+    assert cut(11) == [("lora", 3, 4)], "who stays has its rates again"
+    assert said == ["soft-prompt: left out, the budget does not hold it beside those that go first."]
+    assert cut(5) == [("lora", 2, 4)]
     assert cut(3) == [("lora", 1, 3)]
     assert cut(2) == [("lora", 1, 2)]
+    assert said[1:] == ["soft-prompt: left out, the budget does not hold it."] * 3
+    assert fit_in(ladders, price, within(3), said.append, shorten=False) == []
     assert cut(1) == []
-    assert said[-1] == "lora: left out, its shortest useful trial does not fit the budget."
+    assert said[-2:] == [f"{name}: left out, the budget does not hold it." for name in ("lora", "soft-prompt")]
+    cheap = Ladder(soft, (2e-2,), 2, {})
+    assert fit_in([ladders[0], cheap], price, within(3), said.append) == [cheap], "who fits whole goes before"
 
 
 def test_what_promises_most_goes_first_and_what_promises_least_is_given_up_first() -> None:
@@ -263,9 +269,71 @@ def test_a_method_too_dear_to_be_done_again_shortens_no_other() -> None:
 
 
 def test_where_no_method_can_be_done_again_the_most_promising_is_shortened() -> None:
+    def trained(longest: float, promise: dict[str, float], names: set[str]) -> dict[str, int]:
+        runner = Pretending()
+        methods = [method for method in METHODS if method.name in names]
+        allowance = Allowance(1e15, None, longest=longest)
+        Race(SPEC, None, methods, FORECASTER, allowance, runner, promise, seeds=()).go()
+        assert len(set(runner.given_up)) == len(runner.given_up)
+        return {p.method.name: p.parameters["epochs"] for p in runner.asked if "epochs" in p.parameters}
+
+    every = {method.name for method in METHODS}
+    assert trained(1.2e13, {"fine-tuning": 1.0}, every) == {"lora": 3}
+    # Just short of LoRA as a whole: it gives up a pass, and what fits in the folds to its likely step goes on.
+    whole = trained(1e15, {"fine-tuning": 1.0}, every)
+    just = trained(1.7e13, {"fine-tuning": 1.0}, every)
+    del whole["soft-prompt"]
+    assert just == {**whole, "lora": whole["lora"] - 1}
+    assert trained(1.2e13, {"hybrid": 1.0}, {"majority", "few-shot", "lora", "prompt-then-lora"}) == {"lora": 3}
+
+
+def test_a_chain_without_a_prompt_to_start_from_takes_no_others_place() -> None:
     runner = Pretending()
-    allowance = Allowance(1e15, None, longest=1.2e13)
-    Race(SPEC, None, METHODS, FORECASTER, allowance, runner, {"fine-tuning": 1.0}, seeds=()).go()
+    methods = [method for method in METHODS if method.name in {"majority", "lora", "prompt-then-lora"}]
+    Race(SPEC, None, methods, FORECASTER, Allowance(4e13, None), runner, {"hybrid": 1.0}, seeds=()).go()
+    assert "lora" in {proposal.method.name for proposal in runner.asked}
+    assert runner.given_up == ["prompt-then-lora"]
+    assert "prompt-then-lora: left out, there is no finished few-shot to start from." in runner.said
+
+
+def test_a_chain_follows_the_plain_method_at_whose_rate_it_goes() -> None:
+    runner = Pretending(losses={5e-4: 0.2, 1e-3: 0.5, 2e-3: 0.9})
+    Race(SPEC, None, METHODS, FORECASTER, Allowance(None, None), runner, {"hybrid": 2.0}).go()
+    trained = list(dict.fromkeys(p.method.name for p in runner.asked if (p.method.work or "").startswith("train")))
+    assert trained.index("lora") < trained.index("prompt-then-lora")
+    assert {p.parameters["learning_rate"] for p in runner.asked if p.method.name == "prompt-then-lora"} == {5e-4}
+
+
+PROMISES = st.dictionaries(st.sampled_from(FAMILIES), st.floats(-1, 2))
+
+
+@given(
+    seconds=st.floats(20, 2000),
+    share=st.floats(0.02, 0.5),
+    promise=PROMISES,
+    names=st.sets(st.sampled_from([method.name for method in METHODS]), min_size=2),
+)
+def test_whatever_is_compared_a_tuned_trial_finishes_where_one_fits(
+    seconds: float, share: float, promise: dict[str, float], names: set[str]
+) -> None:
+    methods = [method for method in METHODS if method.name in names]
+    allowance = Allowance(seconds * 3e11, None, longest=share * seconds * 3e11, spends_rest=False)
+    runner = Pretending()
+    race = Race(SPEC, None, methods, FORECASTER, allowance, runner, promise, seeds=())
+    race.go()
     trained = [p for p in runner.asked if (p.method.work or "").startswith("train")]
-    assert {(p.method.name, p.parameters["epochs"]) for p in trained} == {("lora", 3)}
-    assert set(runner.given_up) == {"full", "soft-prompt", "prompt-then-lora"}
+    for proposal in runner.asked:
+        assert proposal.work_limit is not None
+        if proposal.method.work is not None:
+            assert proposal.forecast_work <= proposal.work_limit * (1 + 1e-9)
+    if trained:
+        first = [p for p in trained if p.method is trained[0].method]
+        assert max(runner.work[p.trial] for p in first) <= allowance.longest * (1 + 1e-9)
+    plain = [method for method in methods if (method.work or "").startswith("train") and not method.starts_from]
+    asked = [p.forecast_work for p in runner.asked if not (p.method.work or "").startswith("train")]
+    left = seconds * 3e11 - sum(asked)
+    for method in plain:
+        passes = 2 * FORECASTER.epoch(method.work, method.search_space(SPEC, None, 256)["batch_size"][0])
+        once = passes + FORECASTER.weigh("overhead", FORECASTER.overhead(method.work))
+        if once <= min(left, allowance.longest):
+            assert trained

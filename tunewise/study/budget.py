@@ -32,8 +32,8 @@ class Folding:
 
     work: float = 0.0
     """Of as many finalists as there may be."""
-    typical: float = 0.0
-    """Of one, on average."""
+    needed: float = 0.0
+    """Of one on average, and of the cheapest that is tuned, to its last step."""
     fits: float = 0.0
     """Of each, in fits like that on the first fold."""
 
@@ -55,7 +55,7 @@ class Terms:
     folds: float = 0.0
     """Work put aside for the finalists in the other folds, where there are folds."""
     holds_folds: bool = True
-    """Whether that is enough for a finalist that takes as much as all would on average."""
+    """Whether that is enough for a finalist of average price, and for a tuned one whatever its best step."""
 
     @property
     def tests(self) -> Mapping[str, float]:
@@ -129,7 +129,7 @@ def settle(
     longest = room / folding.fits if folding.fits else math.inf
     left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - kept - saving
     allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=kept >= folding.work)
-    return Terms(budget, limit, allowance, dropped, kept, room >= folding.typical)
+    return Terms(budget, limit, allowance, dropped, kept, room >= folding.needed)
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:

@@ -68,18 +68,20 @@ def folding_of(
     fits, n_train = fits_of(folds), forecaster.n_train
     spaces = {method.name: method.search_space(spec, model, n_train) for method in methods}
     settings = {method: {name: values[0] for name, values in space.items()} for method, space in spaces.items()}
-    works = []
+    works, whole = [], []
     for method in methods:
         if method.work is not None:
             prompt = settings.get(method.starts_from or "")
             shots = int((prompt or settings[method.name]).get("shots", 0))
             tuned = method.work.startswith("train")
-            fit = forecaster.fit(method, settings[method.name], shots) * (PREFERRED_SHARE if tuned else 1.0)
-            fit += forecaster.prompt_trial(shots) if prompt is not None else 0.0
+            fit = forecaster.fit(method, settings[method.name], shots)
+            start = forecaster.prompt_trial(shots) if prompt is not None else 0.0
             answers = forecaster.evaluation(n_train, tuned=tuned)
-            works.append(fits * fit + answers)
+            works.append(fits * (fit * (PREFERRED_SHARE if tuned else 1.0) + start) + answers)
+            whole += [fits * (fit + start)] if tuned else []
     works.sort(reverse=True)
-    return Folding(math.fsum(works[:most]), statistics.fmean(works or [0.0]), fits)
+    needed = max(statistics.fmean(works or [0.0]), min(whole, default=0.0))
+    return Folding(math.fsum(works[:most]), needed, fits)
 
 
 def most_finalists(task: Task) -> int:

@@ -2,7 +2,7 @@
 
 Halving that is not fitted to the budget loses most at small budgets, because nothing finishes; and trials that end
 after half of their passes lose more than methods that were never tried. So rates go first, down to one a method;
-then whole methods, the least promising first; and only a method that is left alone is shortened.
+then whole methods, the least promising first; and where no method fits whole, the most promising is shortened.
 
 >>> fit_in([ladder], price=lambda one: one.epochs, fits=lambda some: sum(a.epochs for a in some) < 6, say=print)
 """
@@ -49,7 +49,9 @@ Price = Callable[[Ladder], float]
 Fits = Callable[[Sequence[Ladder]], bool]
 
 
-def fit_in(ladders: Sequence[Ladder], price: Price, fits: Fits, say: Callable[[str], None]) -> list[Ladder]:
+def fit_in(
+    ladders: Sequence[Ladder], price: Price, fits: Fits, say: Callable[[str], None], *, shorten: bool = True
+) -> list[Ladder]:
     """The ladders, cut until they fit.
 
     Args:
@@ -57,25 +59,42 @@ def fit_in(ladders: Sequence[Ladder], price: Price, fits: Fits, say: Callable[[s
         price: forecast of one ladder.
         fits: whether some ladders fit what is left of the budget.
         say: told of every method that is given up.
+        shorten: whether one may be, where none fits with all of its passes.
     """
-    wanted = list(ladders)
-    while not fits(wanted) and any(len(ladder.rates) > 1 for ladder in wanted):
-        widest = max(wanted, key=lambda ladder: (len(ladder.rates), ladder.standing, price(ladder)))
-        wanted = [replace(one, rates=one.rates[:-1]) if one is widest else one for one in wanted]
-    while len(wanted) > 1 and not fits(wanted):
-        dropped = max(wanted, key=lambda ladder: (ladder.standing, price(ladder)))
-        say(f"{dropped.method.name}: left out, the budget does not hold it beside what promises more.")
-        wanted = [ladder for ladder in wanted if ladder is not dropped]
-    if len(wanted) != 1:
-        return wanted
-    alone = shortened(wanted[0], lambda one: fits([one]))
-    if alone is None:
-        say(f"{wanted[0].method.name}: left out, its shortest useful trial does not fit the budget.")
-    return [alone] if alone else []
+    kept = [ladder for ladder in ladders if fits([_at_one_rate(ladder)])]
+    if not kept and shorten:
+        short = shortened(ladders, lambda ladder: fits([_at_one_rate(ladder)]))
+        kept = [_at_one_rate(short)] if short else []
+    for ladder in ladders:
+        if ladder.method not in [one.method for one in kept]:
+            say(f"{ladder.method.name}: left out, the budget does not hold it.")
+    while kept:
+        chosen = _with_fewer_rates(kept, price, fits)
+        if fits(chosen):
+            return chosen
+        dropped = max(kept, key=lambda ladder: (ladder.standing, price(ladder)))
+        kept = [ladder for ladder in kept if ladder is not dropped]
+        say(f"{dropped.method.name}: left out, the budget does not hold it beside those that go first.")
+    return []
 
 
-def shortened(ladder: Ladder, fits: Callable[[Ladder], bool]) -> Ladder | None:
-    """With as many passes as fit; None where `LEAST_PASSES` are too many."""
-    while not fits(ladder) and ladder.epochs > LEAST_PASSES:
-        ladder = replace(ladder, epochs=ladder.epochs - 1)
-    return ladder if fits(ladder) else None
+def shortened(ladders: Sequence[Ladder], holds: Callable[[Ladder], bool]) -> Ladder | None:
+    """The most promising that can be shortened until it holds; None where `LEAST_PASSES` of each are too many."""
+    for ladder in sorted(ladders, key=lambda one: one.standing):
+        for epochs in range(ladder.epochs, min(LEAST_PASSES, ladder.epochs) - 1, -1):
+            if holds(short := replace(ladder, epochs=epochs)):
+                return short
+    return None
+
+
+def _at_one_rate(ladder: Ladder) -> Ladder:
+    return replace(ladder, rates=ladder.rates[:1])
+
+
+def _with_fewer_rates(ladders: Sequence[Ladder], price: Price, fits: Fits) -> list[Ladder]:
+    """The last rate taken off the ladder with the most, of equals the least promising, until they fit."""
+    chosen = list(ladders)
+    while not fits(chosen) and any(len(ladder.rates) > 1 for ladder in chosen):
+        widest = max(chosen, key=lambda ladder: (len(ladder.rates), ladder.standing, price(ladder)))
+        chosen = [replace(one, rates=one.rates[:-1]) if one is widest else one for one in chosen]
+    return chosen

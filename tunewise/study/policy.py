@@ -9,7 +9,7 @@ through the same decisions.
 3. Tuned methods, the most promising first: every rate up to a rung, the best rate (by validation log-loss) to the
    end; the first rate alone where validation rows are few. Before each of them breadth is cut, until what waits
    fits by its forecast (`ladders`); what cannot fit is said, not squeezed.
-4. Chains, through the best prompt and at the best rate found.
+4. Chains among them, behind the plain method at whose best rate they go, through the best prompt.
 5. The two leading tuned methods again, with a second and a third seed: what training by chance does to a score.
    Such a trial is evidence about its method; it is never what is handed over, so nothing is chosen by its luck.
 6. Work left over goes to the next rate of the leading method.
@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from tunewise.study.evaluation import preference
 from tunewise.study.forecast import BATCH_SIZE, Forecaster
-from tunewise.study.ladders import LEAST_PASSES, Ladder, fit_in, shortened
+from tunewise.study.ladders import Ladder, fit_in, shortened
 from tunewise.task import TaskSpec
 
 PROMPT_SHARE = 0.20
@@ -163,13 +163,14 @@ class Race:
         climbed: list[Ladder] = []
         # What is left is shared out anew before each: forecasts are not what trials then cost.
         while self._waiting:
-            ladders = fit_in(self._able(), self._price, self._fits, self.runner.say)
+            shorten = not self._tuned_before
+            ladders = fit_in(self._able(), self._price, self._fits, self.runner.say, shorten=shorten)
             self._give_up([one for one in self._waiting if one not in [ladder.method for ladder in ladders]])
-            if not ladders:
-                break
             # The most promising goes first: one tuned trial finishes before breadth is spent elsewhere.
-            surely = [ladder for ladder in ladders if self._redone(ladder)]
-            ladder = min(surely or ladders, key=lambda one: one.standing)
+            ladder = self._first(ladders)
+            if ladder is None:
+                self._give_up(list(self._waiting))
+                break
             self._climb(ladder)
             climbed.append(ladder)
             self._waiting.remove(ladder.method)
@@ -218,20 +219,36 @@ class Race:
             self._do_all(wanted)
 
     def _able(self) -> list[Ladder]:
-        """Ladders of the waiting methods, those left out whose trials could not be done again in the other folds.
-
-        The first that is tuned must fit there whole, so that one does, whichever step it is used at. Where none
-        would, it is the most promising, shortened.
-        """
+        """Ladders of the waiting methods that can start, and can be done again in the other folds."""
+        chains = [
+            method for method in self._waiting if method.starts_from and not self.best_of(method.starts_from)
+        ]
+        for method in chains:
+            self.runner.say(f"{method.name}: left out, there is no finished {method.starts_from} to start from.")
+        self._give_up(chains)
         found = [self._whole_ladder(method) for method in self._waiting]
         able = [one for one in found if self._once(one) <= self.allowance.longest / PREFERRED_SHARE]
-        if not self._tuned_before and not any(map(self._redone, able)):
-            short = shortened(min(found, key=lambda one: one.standing), self._redone)
+        if not able and not self._tuned_before:
+            short = shortened(found, self._redone)
             able = [short] if short else []
         for ladder in found:
             if ladder.method not in [one.method for one in able]:
                 self.runner.say(f"{ladder.method.name}: left out, it could not be done again in the other folds.")
         return able
+
+    def _first(self, ladders: Sequence[Ladder]) -> Ladder | None:
+        """The one to climb: the most promising.
+
+        The first that is tuned must fit in the other folds whole, so that one does, whichever step it is used at;
+        where none would, the most promising is shortened.
+        """
+        surely = [ladder for ladder in ladders if self._redone(ladder)]
+        if surely:
+            return min(surely, key=lambda one: one.standing)
+        short = shortened(ladders, self._redone)
+        for ladder in ladders if short is None else ():
+            self.runner.say(f"{ladder.method.name}: left out, it could not be done again in the other folds.")
+        return short
 
     def _redone(self, ladder: Ladder) -> bool:
         """Whether a trial of it could be done again in the other folds."""
@@ -260,12 +277,9 @@ class Race:
             rates = rates[:1]
         epochs = int(space.pop("epochs")[0])
         fixed = {name: values[0] for name, values in space.items()}
-        return Ladder(method, rates, epochs, fixed, self.promise.get(method.family, 0.0))
-
-    def _shortest(self, method: Any) -> Ladder:
-        """The least that may be made of it."""
-        ladder = self._whole_ladder(method)
-        return replace(ladder, rates=ladder.rates[:1], epochs=min(LEAST_PASSES, ladder.epochs))
+        # A chain follows the plain method at whose best rate it goes.
+        families = {method.family, *(plain.family for plain in self._plain_of(method))}
+        return Ladder(method, rates, epochs, fixed, min(self.promise.get(family, 0.0) for family in families))
 
     def _rates(self, method: Any) -> tuple[float, ...]:
         """Those that it lists, the one known best first."""
@@ -298,18 +312,15 @@ class Race:
         rates = ladder.rates
         if method.starts_from is not None:
             best = self.best_of(method.starts_from)
-            if best is None:
-                self.runner.say(
-                    f"{method.name}: left out, there is no finished {method.starts_from} to start from."
-                )
-                return
+            assert best is not None
             start_from = best.trial
             rates = (self._best_rate(method) or rates[0], *rates[1:])
         first = [self._proposal(method, ladder.parameters(rate), "rung", start_from) for rate in rates]
         if len(first) == 1:
             only = self._do(replace(first[0], stage="full run", forecast_work=self._price(ladder)))
             others = [rate for rate in self._rates(method) if rate != rates[0]]
-            waiting = [self._shortest(one) for one in self._waiting if one is not method]
+            waiting = [self._whole_ladder(one) for one in self._waiting if one is not method]
+            waiting = [replace(one, rates=one.rates[:1]) for one in waiting]
             if only.status == "failed" and others and self._fits([ladder, *waiting]):
                 # A rate that breaks the training leaves the method without a candidate.
                 again = self._proposal(method, ladder.parameters(others[0]), "full run", start_from)
@@ -330,9 +341,14 @@ class Race:
 
     def _best_rate(self, method: Any) -> float | None:
         """The rate of the best finished trial of the plain method with the same kind of work."""
-        plain = [m for m in self.methods if m.work == method.work and m.starts_from is None]
-        best = self.best_of(plain[0].name) if plain else None
+        best = next((self.best_of(plain.name) for plain in self._plain_of(method)), None)
         return float(self.made[best.trial].parameters["learning_rate"]) if best else None
+
+    def _plain_of(self, method: Any) -> list[Any]:
+        """Of a chain, the plain methods with the same kind of work."""
+        if method.starts_from is None:
+            return []
+        return [plain for plain in self.methods if plain.work == method.work and plain.starts_from is None]
 
     def _repeat(self, ladders: Sequence[Ladder]) -> None:
         """A second seed for each leading method, then a third, as long as a whole trial and its test fit."""
