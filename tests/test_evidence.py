@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tunewise.methods import registered
-from tunewise.study.policy import Proposal
+from tunewise.study.proposals import Proposal
 from tunewise.task import Choices, TaskSpec
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "evidence"

@@ -396,6 +396,23 @@ def test_a_run_that_was_stopped_before_its_verdict_still_has_a_page(run: Path) -
     assert "No recommendation yet" in read(run).text("verdict")
 
 
+def test_a_run_all_of_whose_finalists_failed_in_the_folds_is_not_damaged(run: Path) -> None:
+    events = [event for event in lines(run, "trials.jsonl") if event["event"] not in ("nominated", "tested")]
+    finished = [event for event in events if event["event"] == "finished"]
+    methods = sorted({event["trial"].rpartition("-")[0] for event in finished})
+    failed = [
+        {**event, "event": "failed", "reason": "in fold 2: no memory", "error": "Error"} for event in finished
+    ]
+    screened = {**finished[0], "event": "screened", "trial": None, "finalists": methods, "left_out": []}
+    all_events = [*events, screened, *failed]
+    (run / "trials.jsonl").write_text("".join(json.dumps(event) + "\n" for event in all_events))
+    for name in ("leaderboard.csv", "recommendation.json"):
+        (run / name).unlink()
+    page = read(run)
+    assert "No recommendation yet" in page.text("verdict")
+    assert "no memory" in page.text("trials")
+
+
 def test_an_empty_leaderboard_points_to_the_trials(run: Path) -> None:
     header = (run / "leaderboard.csv").read_text().splitlines()[0]
     (run / "leaderboard.csv").write_text(header + "\n")

@@ -30,6 +30,13 @@ CURVE_AGAIN = "Restore it from a copy, or delete it: `tunewise curve` on the run
 """What to do about the answers that learning curves are made of."""
 DERIVED = ("leaderboard.csv", "recommendation.json")
 """Files that follow from others."""
+PREDICTIONS = "predictions"
+"""Folder of what trials answered, row by row."""
+
+
+def predictions_of(folder: Path, trial: str, split: str = "test") -> Path:
+    """Where a run keeps what a trial answered to the rows of a split, or to those of its folds."""
+    return folder / PREDICTIONS / f"{trial}-{split}.jsonl"
 
 
 def mending(where: str) -> str:
@@ -188,7 +195,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[Fields] | None:
 
 def _named(path: Path) -> str:
     """How messages call a file of the run."""
-    return f"predictions/{path.name}" if path.parent.name == "predictions" else path.name
+    return f"{PREDICTIONS}/{path.name}" if path.parent.name == PREDICTIONS else path.name
 
 
 def _content(path: Path) -> bytes | None:

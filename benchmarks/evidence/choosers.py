@@ -26,7 +26,8 @@ from tunewise.study.advice import promise
 from tunewise.study.budget import MOST_TEST_SHARE
 from tunewise.study.evaluation import preference
 from tunewise.study.folds import fits_of, folding_of, going_on
-from tunewise.study.policy import MORE_SEEDS, RESERVE_SHARE, Allowance, Race
+from tunewise.study.policy import MORE_SEEDS, RESERVE_SHARE, Race
+from tunewise.study.proposals import Allowance
 
 CHOICES = 400
 """Draws of rows, to see what the choice alone costs."""

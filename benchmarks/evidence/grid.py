@@ -4,6 +4,7 @@ Trials are kept as they end (`grid/*.jsonl.gz`), so the script may be stopped at
 was. It runs for hours; nothing in it is timed for its own sake, so other work may run beside it.
 
     python benchmarks/evidence/grid.py --minutes 9          # as much as fits into nine minutes
+    python benchmarks/evidence/grid.py --cells trec-512-0   # this cell alone, beside another process for others
     python benchmarks/evidence/grid.py --show               # how far it is
 """
 
@@ -331,17 +332,21 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=9.0, help="end before a trial that starts later than this"
     )
+    parser.add_argument("--cells", nargs="+", metavar="NAME", help="these alone, for several processes at a time")
     parser.add_argument("--show", action="store_true", help="say how far it is")
     flags = parser.parse_args()
     if flags.show:
         show()
         return
+    wanted = [cell for cell in cells.grid() if flags.cells is None or cell.name in flags.cells]
+    if unknown := set(flags.cells or ()) - {cell.name for cell in wanted}:
+        raise SystemExit(f"no such cell: {', '.join(sorted(unknown))}; `--show` names them.")
     until = time.monotonic() + 60 * flags.minutes
     with contextlib.suppress(KeyboardInterrupt):
-        for cell in cells.grid():
+        for cell in wanted:
             if not Filling(cell).go(until):
                 return
-        print("the grid is full")
+        print("these cells are full" if flags.cells else "the grid is full")
 
 
 if __name__ == "__main__":

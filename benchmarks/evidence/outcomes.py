@@ -17,7 +17,7 @@ from tunewise.methods import get, registered
 from tunewise.methods.base import Verdict
 from tunewise.study.advice import Situation
 from tunewise.study.forecast import Forecaster, TokenStatistics
-from tunewise.study.policy import Outcome, Proposal
+from tunewise.study.proposals import Outcome, Proposal
 from tunewise.task import Choices, TaskSpec, Text
 
 Line = Mapping[str, Any]

@@ -17,7 +17,7 @@ from tunewise import api, metrics
 from tunewise.errors import RequestError
 from tunewise.methods import get
 from tunewise.reading.folds import SCREENING, folded, rows_without
-from tunewise.report.records import read_run
+from tunewise.report.reader import read_run
 from tunewise.rule import Finalist, nominate
 from tunewise.run_folders import read_leaderboard
 from tunewise.study.folds import Folds

@@ -16,7 +16,7 @@ from tunewise.errors import SettingError, WorkError
 from tunewise.methods import get
 from tunewise.study import executors
 from tunewise.study.executors import Needs, Processes, packed, unpacked
-from tunewise.study.policy import Outcome, Proposal
+from tunewise.study.proposals import Outcome, Proposal
 from tunewise.study.runner import Worker
 
 pytestmark = pytest.mark.usefixtures("float32")

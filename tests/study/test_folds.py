@@ -17,7 +17,7 @@ from tunewise.errors import DataError, SettingError
 from tunewise.methods import get
 from tunewise.reading import read
 from tunewise.reading.folds import folded, rows_without
-from tunewise.report.records import read_run
+from tunewise.report.reader import read_run
 from tunewise.rule import FEWEST_ROWS
 from tunewise.run_folders import read_leaderboard
 from tunewise.study.again import Made, made_by, make_again

@@ -18,7 +18,8 @@ from tunewise.settings import Budget
 from tunewise.study.budget import settle
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.ladders import Ladder, fit_in
-from tunewise.study.policy import PREFERRED_SHARE, Allowance, Outcome, Proposal, Race
+from tunewise.study.policy import PREFERRED_SHARE, Race
+from tunewise.study.proposals import Allowance, Outcome, Proposal
 from tunewise.task import Choices, TaskSpec
 
 SPEC = TaskSpec("classification", ("text",), Choices(("a", "b"), ("a", "b")), "Say.", "accuracy")

@@ -20,7 +20,7 @@ from tunewise.cost import USUAL, Demand
 from tunewise.errors import CandidateError
 from tunewise.recommend.costs import Costs
 from tunewise.rule import Finalist, figure
-from tunewise.run_files import NOT_AGAIN, TEST_AGAIN, Fields, read_lines, read_table
+from tunewise.run_files import NOT_AGAIN, TEST_AGAIN, Fields, predictions_of, read_lines, read_table
 from tunewise.statistics import (
     Choice,
     Difference,
@@ -239,7 +239,7 @@ def _repeats(
         # but what was fitted again, as in folds, ended where its repeats did.
         if event.get("event") != "tested" or repeated not in finalists or {trial, repeated} & (cut - again):
             continue
-        if (folder / "predictions" / f"{trial}-test.jsonl").exists():
+        if predictions_of(folder, trial).exists():
             method = str(started[trial].get("method"))
             found.setdefault(method, []).append(_read_test(folder, {"trial": trial}))
     return found
@@ -269,7 +269,7 @@ def _outputs(lines: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _read_test(folder: Path, row: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    path = _needed(folder / "predictions" / f"{row['trial']}-test.jsonl")
+    path = _needed(predictions_of(folder, row["trial"]))
     lines = [line.values for line in read_lines(path)]
     if not lines or any("row" not in line or "target" not in line for line in lines):
         raise CandidateError(

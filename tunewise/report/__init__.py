@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunewise.errors import CandidateError
-from tunewise.report.records import Run, read_run
+from tunewise.report.reader import read_run
+from tunewise.report.records import Run
 from tunewise.whole import write_bytes
 
 if TYPE_CHECKING:

@@ -21,11 +21,12 @@ from tunewise.engine import peaks
 from tunewise.errors import reason_of
 from tunewise.methods import load_predictor
 from tunewise.methods.base import Verdict
+from tunewise.run_files import predictions_of
 from tunewise.study.evaluation import write_predictions
 from tunewise.study.files import artifact_mb, origin, trainable_parameters
 from tunewise.study.forecast import BATCH_SIZE, Forecaster, steps_of
 from tunewise.study.journal import Event
-from tunewise.study.policy import Outcome, Proposal, method_of
+from tunewise.study.proposals import Outcome, Proposal, method_of
 from tunewise.study.trials import Checked, MeteredTrial, standing_of
 from tunewise.task import Task
 
@@ -226,8 +227,8 @@ class Attempts:
 
     def _write_validation(self, proposal: Proposal, best: Checked) -> None:
         if best.evaluation is not None:
-            name = f"{proposal.trial}-validation.jsonl"
-            write_predictions(self.folder / "predictions" / name, best.evaluation)
+            path = predictions_of(self.folder, proposal.trial, "validation")
+            write_predictions(path, best.evaluation)
 
     def _request_work(self, fitted: Predictor) -> float:
         """Work of one more request; none where no model is asked."""

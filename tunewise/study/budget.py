@@ -16,7 +16,8 @@ from tunewise.errors import BudgetError
 from tunewise.figures import counted
 from tunewise.settings import Budget
 from tunewise.study.forecast import Forecaster
-from tunewise.study.policy import RESERVE_SHARE, Allowance
+from tunewise.study.policy import RESERVE_SHARE
+from tunewise.study.proposals import Allowance
 
 TEST_MARGIN = 1.15
 """The test is forecast with this allowance: it must not be what runs out."""

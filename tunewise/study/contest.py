@@ -20,7 +20,7 @@ from tunewise.candidates import CANDIDATE, read_json, write_json
 from tunewise.errors import CandidateError, SettingError, WorkError
 from tunewise.methods import load_predictor
 from tunewise.rule import Finalist, nominate
-from tunewise.run_files import NOT_AGAIN
+from tunewise.run_files import NOT_AGAIN, PREDICTIONS, predictions_of
 from tunewise.study import files
 from tunewise.study.advice import promise, situation_of
 from tunewise.study.attempts import waiting
@@ -30,7 +30,8 @@ from tunewise.study.executors import executor_of
 from tunewise.study.folds import Folds
 from tunewise.study.ground import Ground, attempts_of, memory_mb, prepare
 from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events, repeats_of
-from tunewise.study.policy import MORE_SEEDS, Race, method_of
+from tunewise.study.policy import MORE_SEEDS, Race
+from tunewise.study.proposals import method_of
 from tunewise.study.runner import Worker
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
 
@@ -99,7 +100,7 @@ class Contest:
         # Read before anything is loaded: a damaged journal is the one thing that cannot be made good.
         mend(folder / JOURNAL)
         past = read_events(folder / JOURNAL)
-        if not past and any((folder / "predictions").glob("*.jsonl")):
+        if not past and any((folder / PREDICTIONS).glob("*.jsonl")):
             raise CandidateError(
                 f"{folder / JOURNAL} is missing or empty, but trials were run: going on would open the test split "
                 f"a second time. {NOT_AGAIN}"
@@ -247,7 +248,7 @@ class Contest:
         return done and self._answers(trial).exists()
 
     def _answers(self, trial: str) -> Path:
-        return self.folder / "predictions" / f"{trial}-test.jsonl"
+        return predictions_of(self.folder, trial)
 
     def _phase(self, text: str) -> None:
         self.journal.tell({"event": "phase", "trial": None, "text": text})

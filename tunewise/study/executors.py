@@ -34,7 +34,7 @@ from tunewise.figures import counted
 from tunewise.methods import get
 from tunewise.study.attempts import Attempts, Sink
 from tunewise.study.journal import Event
-from tunewise.study.policy import Outcome, Proposal
+from tunewise.study.proposals import Outcome, Proposal
 
 POLL_SECONDS = 0.5
 """Between looks at the clock while trials run elsewhere."""

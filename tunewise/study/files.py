@@ -23,7 +23,7 @@ from tunewise.candidates import read_json
 from tunewise.cost import USUAL, Works
 from tunewise.errors import CandidateError
 from tunewise.methods import get
-from tunewise.run_files import TEST_AGAIN, read_lines
+from tunewise.run_files import TEST_AGAIN, predictions_of, read_lines
 from tunewise.study.evaluation import preference
 from tunewise.study.journal import ENDED
 from tunewise.task import Dataset, Task, TaskSpec
@@ -219,7 +219,7 @@ def _line(folder: Path, spec: TaskSpec, row: Row, *, folded: bool) -> dict[str, 
     family = get(row.method).family
     line.update(candidate=row.method, method=row.method, family=family, model=row.model, trial=row.trial)
     line.update(seed=row.seed, n_train=row.n_train, status=row.status)
-    path = folder / "predictions" / f"{row.trial}-test.jsonl"
+    path = predictions_of(folder, row.trial)
     if row.status != "finished" or not path.exists():
         return line
     tested = _read_predictions(path)

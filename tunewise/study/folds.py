@@ -27,7 +27,7 @@ from tunewise.candidates import CANDIDATE, add_origin
 from tunewise.errors import reason_of
 from tunewise.methods import get
 from tunewise.reading.folds import SCREENING, rows_without
-from tunewise.run_files import read_lines
+from tunewise.run_files import predictions_of, read_lines
 from tunewise.study.again import Made, made_by, make_again
 from tunewise.study.attempts import waiting
 from tunewise.study.budget import TEST_MARGIN, Folding
@@ -35,7 +35,8 @@ from tunewise.study.evaluation import evaluate, preference, write_predictions
 from tunewise.study.files import Row, artifact_mb, origin
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal, read_events, repeats_of
-from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, PREFERRED_SHARE, REPEATED, method_of, number_of
+from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, PREFERRED_SHARE, REPEATED
+from tunewise.study.proposals import method_of, number_of
 from tunewise.study.stored import JOURNAL
 from tunewise.study.trials import STATE, MeteredTrial, standing_of
 from tunewise.task import Dataset, Task, TaskSpec
@@ -370,7 +371,7 @@ class Folds:
         """All its answers as one file, fold after fold, and their score."""
         paths = [self._place(row.trial, fold) / "answers.jsonl" for fold in self._others()]
         if not self.task.tested_in_folds:
-            paths.insert(SCREENING, self.folder / "predictions" / f"{row.trial}-validation.jsonl")
+            paths.insert(SCREENING, predictions_of(self.folder, row.trial, "validation"))
         write_text(self._answers(row), "".join(path.read_text(encoding="utf-8") for path in paths))
         lines = [line.values for line in read_lines(self._answers(row))]
         metric = metrics.get(self.task.spec.metric)
@@ -387,8 +388,7 @@ class Folds:
         return "tested" if self.task.tested_in_folds else "validated"
 
     def _answers(self, row: Row) -> Path:
-        kind = "test" if self.task.tested_in_folds else "folds"
-        return self.folder / "predictions" / f"{row.trial}-{kind}.jsonl"
+        return predictions_of(self.folder, row.trial, "test" if self.task.tested_in_folds else "folds")
 
     def _place(self, trial: str, fold: int | None) -> Path:
         """Where a fit keeps its state, and its answers until they are joined."""

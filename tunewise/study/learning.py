@@ -26,7 +26,7 @@ from tunewise.figures import counted, duration, score
 from tunewise.reading.folds import rows_without
 from tunewise.reading.splits import strata_of, stratified_order
 from tunewise.rule import FEWEST_ROWS
-from tunewise.run_files import CURVE, Fields, read_json, read_lines
+from tunewise.run_files import CURVE, Fields, predictions_of, read_json, read_lines
 from tunewise.settings import Budget
 from tunewise.statistics.curves import LEAST_DRAWS, LEAST_SIZES
 from tunewise.study.again import Made, made_by, make_again
@@ -241,7 +241,7 @@ class _Survey:
         name = fit.finalist.method.name
         head = {"method": name, "size": fit.size, "draw": fit.draw}
         if self._known(fit):
-            stored = read_lines(self.path.parent / "predictions" / f"{fit.finalist.trial}-test.jsonl")
+            stored = read_lines(predictions_of(self.path.parent, fit.finalist.trial))
             outputs = [line.text("prediction") for line in stored]
             return {**head, "work": 0.0, "seconds": 0.0, "outputs": outputs}
         begun = time.perf_counter()

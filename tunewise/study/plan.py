@@ -14,7 +14,8 @@ from tunewise.study.contest import race
 from tunewise.study.forecast import BATCH_SIZE
 from tunewise.study.ground import Ground, folding
 from tunewise.study.history import past_studies
-from tunewise.study.policy import ANOTHER_SEED, Outcome, Proposal
+from tunewise.study.policy import ANOTHER_SEED
+from tunewise.study.proposals import Outcome, Proposal
 from tunewise.study.rates import WITHOUT_MODEL, rates_of
 from tunewise.task import Task
 

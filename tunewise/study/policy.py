@@ -21,11 +21,12 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from tunewise.study.evaluation import preference
 from tunewise.study.forecast import BATCH_SIZE, Forecaster
 from tunewise.study.ladders import Ladder, fit_in, shortened
+from tunewise.study.proposals import Allowance, Outcome, Proposal, Runner, method_of
 from tunewise.task import TaskSpec
 
 PROMPT_SHARE = 0.20
@@ -44,87 +45,6 @@ PREFERRED_SHARE = 0.71
 The mean over 108 tuned trials on nine cells of real outcomes with 128 labelled rows (docs/benchmarks.md)."""
 RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A trial that is asked for."""
-
-    trial: str
-    method: Any
-    parameters: Mapping[str, Any]
-    stage: str
-    start_from: str | None = None
-    """Trial whose result is adapted further; None for the base model."""
-    until: int | None = None
-    """Passes after which the trial pauses; None lets it run to its end."""
-    forecast_work: float = 0.0
-    work_limit: float | None = None
-    repeats: str | None = None
-    """Trial that it repeats with another seed; None for a candidate."""
-    more_seed: int = 0
-    """Added to the seed of the study."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a trial."""
-
-    trial: str
-    status: str
-    value: float | None = None
-    log_loss: float | None = None
-    work: float = 0.0
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Sorts outcomes of one method, best first: by log-loss where there is one, else by score."""
-        loss = self.log_loss if self.log_loss is not None else math.inf
-        return (loss, -(self.value if self.value is not None else -math.inf))
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """What the race may spend before the test, in work or in trials."""
-
-    work: float | None
-    trials: int | None
-    tests: Mapping[str, float] = field(default_factory=dict)
-    """Work put aside for the test of each method; free again when a method is left out."""
-    longest: float = math.inf
-    """Work that a trial of a model may take to be done again in the other folds, to its last step."""
-    spends_rest: bool = True
-    """Whether work left over goes to further rates; not where the other folds could do with more."""
-
-
-def method_of(trial: str) -> str:
-    """The name of the method that a trial is one of: trials are called METHOD-NUMBER."""
-    return trial.rpartition("-")[0]
-
-
-def number_of(trial: str) -> int:
-    """The number of a trial within its method."""
-    return int(trial.rpartition("-")[2])
-
-
-class Runner(Protocol):
-    """Does, repeats or forecasts what the race asks for."""
-
-    def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
-        """Run trials that do not depend on each other, or continue paused ones; their outcomes, in that order."""
-        ...
-
-    def prune(self, trial: str, reason: str) -> None:
-        """Take a paused trial out of the race; a decision, not a claim that it is worse."""
-        ...
-
-    def give_up(self, method: str) -> None:
-        """Take a method out of the race before its first trial: it will not be tested either."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Record something that the reader should know."""
-        ...
 
 
 @dataclass

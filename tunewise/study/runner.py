@@ -19,7 +19,7 @@ from tunewise.study.evaluation import preference
 from tunewise.study.executors import Executor, Here, Needs
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal, repeats_of
-from tunewise.study.policy import Outcome, Proposal, method_of, number_of
+from tunewise.study.proposals import Outcome, Proposal, method_of, number_of
 from tunewise.study.trials import STATE
 from tunewise.whole import put_folder
 

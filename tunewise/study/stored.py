@@ -13,6 +13,7 @@ from typing import Any
 
 from tunewise.candidates import CANDIDATE, read_json
 from tunewise.errors import CandidateError
+from tunewise.run_files import predictions_of
 from tunewise.settings import Budget
 from tunewise.study.files import best_rows, hardware
 from tunewise.study.journal import Event, read_events
@@ -110,7 +111,7 @@ def finished_events(folder: Path) -> list[Event] | None:
     for row in best_rows(events):
         if row.status != "finished":
             continue
-        predictions = folder / "predictions" / f"{row.trial}-test.jsonl"
+        predictions = predictions_of(folder, row.trial)
         candidate = folder / "candidates" / row.method / CANDIDATE
         if row.trial not in tested or not predictions.exists() or not candidate.exists():
             return None
