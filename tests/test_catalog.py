@@ -547,6 +547,17 @@ def test_ratings_become_signs(tmp_path: Path) -> None:
     assert list(rows) == [{"text": "good", "label": "positive"}, {"text": "bad", "label": "negative"}]
 
 
+def test_lines_that_a_quoted_text_had_swallowed_become_rows_again(tmp_path: Path) -> None:
+    text = 'Life"" is.\nham\tHow are you?\nspam\tWin\na prize'
+    (tmp_path / "s.csv").write_text(f'spam,text\n0,"{text}"\n1,"Call ham\tnow"\n', encoding="utf-8")
+    columns = {"text": "text", "label": "spam"}
+    inside = recipe(format="csv", columns=columns, lines_inside={"ham": "0", "spam": "1"})
+    rows = preparing.prepare(inside, tmp_path / "s.csv").train
+    assert [(row["text"], row["label"]) for row in rows] == [
+        *(('Life" is.', "0"), ("How are you?", "0"), ("Win\na prize", "1"), ("Call ham\tnow", "1"))
+    ]
+
+
 def test_files_without_the_columns_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,tag\nx,1\n")
     with pytest.raises(FetchError, match="no column 'label'; found text, tag"):

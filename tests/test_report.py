@@ -413,6 +413,32 @@ def test_a_run_all_of_whose_finalists_failed_in_the_folds_is_not_damaged(run: Pa
     assert "no memory" in page.text("trials")
 
 
+@pytest.mark.parametrize("left", ["in the race", "for want of time", "another seed"])
+def test_a_run_that_was_stopped_while_one_was_still_to_be_tested_has_a_page(run: Path, left: str) -> None:
+    events = lines(run, "trials.jsonl")
+    tested = [event for event in events if event["event"] == "tested"]
+    before = [event for event in events if event["event"] not in ("nominated", "tested")]
+    methods = sorted({event["trial"].rpartition("-")[0] for event in tested})
+    screened = {**tested[0], "event": "screened", "trial": None, "finalists": methods, "left_out": []}
+    last = tested[-1]
+    if left == "in the race":  # a trial of it failed there, another one is on its way through the folds
+        told = [*before, {**last, "event": "failed", "reason": "x", "error": "Error"}, screened, *tested[:-1]]
+    elif left == "for want of time":  # it was told so, and another one is on its way
+        told = [*before, screened, *tested[:-2], {**last, "event": "pruned", "reason": "x"}]
+    else:
+        again = {**last, "event": "finished", "trial": "lora-9", "repeats": last["trial"]}
+        told = [*before, again, {**screened, "event": "nominated"}, *tested]
+    (run / "trials.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+    for name in ("leaderboard.csv", "recommendation.json"):
+        (run / name).unlink()
+    assert "No recommendation yet" in read(run).text("verdict")
+    with (run / "trials.jsonl").open("a") as file:  # nothing is awaited any more
+        trial = {"in the race": last, "for want of time": tested[-2]}.get(left, {**last, "trial": "lora-9"})
+        file.write(json.dumps({**trial, "event": "failed", "reason": "x", "error": "Error"}) + "\n")
+    with pytest.raises(CandidateError, match=r"leaderboard\.csv is missing"):
+        build(run)
+
+
 def test_an_empty_leaderboard_points_to_the_trials(run: Path) -> None:
     header = (run / "leaderboard.csv").read_text().splitlines()[0]
     (run / "leaderboard.csv").write_text(header + "\n")

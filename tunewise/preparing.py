@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -47,6 +48,9 @@ class Recipe:
     """Keep this many rows: those whose first column has the smallest SHA-256, in that order."""
     sign_beyond: float | None = None
     """Replace a numeric label by `positive` or `negative`; drop rows no further than this from zero."""
+    lines_inside: Mapping[str, str] = field(default_factory=dict)
+    """What the column `label` of a line stands for, where the publisher took the quote that a text begins with for
+    the start of a field, so that the text holds the lines behind it (label, tab, text): they become rows again."""
 
     def fingerprint(self) -> str:
         """Changes when the recipe or the code that follows it changes."""
@@ -65,6 +69,8 @@ class Prepared:
 def prepare(recipe: Recipe, source: Path) -> Prepared:
     """Follow `recipe` on the file `source`; raises FetchError when the file lacks a column."""
     rows: list[Row] = list(_read(recipe, source))
+    if recipe.lines_inside:
+        rows = [row for swallowed in rows for row in _rows_inside(swallowed, recipe.lines_inside)]
     if recipe.sign_beyond is not None:
         rows = [_signed(row) for row in rows if abs(float(row["label"])) > recipe.sign_beyond]
     if recipe.first_per is not None:
@@ -111,6 +117,16 @@ def _read(recipe: Recipe, source: Path) -> Iterator[Row]:
                     f"{recipe.member}, line {number + 1}: {len(cells)} columns, expected more. "
                     "The catalog does not fit this package; update Tunewise."
                 ) from None
+
+
+def _rows_inside(row: Row, labels: Mapping[str, str]) -> Iterator[Row]:
+    """A row, and behind it those that its text had swallowed."""
+    column = next(name for name in row if name != "label")
+    names = "|".join(map(re.escape, labels))
+    text, *others = re.split(rf"\n({names})\t", row[column])
+    yield {**row, column: text}
+    for label, inside in zip(others[::2], others[1::2], strict=True):
+        yield {**row, column: inside, "label": labels[label]}
 
 
 def _signed(row: Row) -> Row:

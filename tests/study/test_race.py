@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,7 @@ from tunewise.methods.base import FAMILIES
 from tunewise.settings import Budget
 from tunewise.study.budget import settle
 from tunewise.study.forecast import Forecaster, TokenStatistics
-from tunewise.study.ladders import Ladder, fit_in
+from tunewise.study.ladders import LEAST_SHARE, Ladder, fit_in
 from tunewise.study.policy import PREFERRED_SHARE, Race
 from tunewise.study.proposals import Allowance, Outcome, Proposal
 from tunewise.task import Choices, TaskSpec
@@ -161,10 +162,9 @@ def test_rates_go_before_methods_and_passes_only_where_none_fits_whole() -> None
     assert said == ["soft-prompt: left out, the budget does not hold it beside those that go first."]
     assert cut(5) == [("lora", 2, 4)]
     assert cut(3) == [("lora", 1, 3)]
-    assert cut(2) == [("lora", 1, 2)]
-    assert said[1:] == ["soft-prompt: left out, the budget does not hold it."] * 3
+    assert said[1:] == ["soft-prompt: left out, the budget does not hold it."] * 2
     assert fit_in(ladders, price, within(3), said.append, shorten=False) == []
-    assert cut(1) == []
+    assert cut(2) == [], "half of its passes are worth less than a prompt"
     assert said[-2:] == [f"{name}: left out, the budget does not hold it." for name in ("lora", "soft-prompt")]
     cheap = Ladder(soft, (2e-2,), 2, {})
     assert fit_in([ladders[0], cheap], price, within(3), said.append) == [cheap], "who fits whole goes before"
@@ -288,6 +288,81 @@ def test_where_no_method_can_be_done_again_the_most_promising_is_shortened() -> 
     assert trained(1.2e13, {"hybrid": 1.0}, {"majority", "few-shot", "lora", "prompt-then-lora"}) == {"lora": 3}
 
 
+def test_the_most_promising_is_shortened_although_another_one_nearly_fits() -> None:
+    runner = Pretending()
+    # LoRA takes 65 s, all weights 57 s: both are longer than 43 s, and only all weights no longer than 43 / 0.71.
+    allowance = Allowance(1e15, None, longest=43 * 3e11)
+    Race(SPEC, None, METHODS, FORECASTER, allowance, runner, {"fine-tuning": 1.0}, seeds=()).go()
+    trained = {p.method.name: p.parameters["epochs"] for p in runner.asked if "epochs" in p.parameters}
+    assert trained == {"lora": 3, "full": 3}
+    assert next(p.method.name for p in runner.asked if "epochs" in p.parameters) == "lora"
+
+
+LONG = replace(FORECASTER, n_validation=100, tokens=replace(TOKENS, prefix=300, longest=340, median=320.0))
+"""A chain has one pass less than its plain method, and behind so long a prompt it is the cheaper one."""
+
+
+@pytest.mark.parametrize("longest", [105 * 3e11, math.inf])
+def test_a_chain_that_is_cheaper_than_its_plain_method_takes_not_its_place(longest: float) -> None:
+    methods = [method for method in METHODS if method.name in {"majority", "few-shot", "lora", "prompt-then-lora"}]
+    fewest = 0
+    for seconds in range(40, 400, 10):
+        runner = Pretending()
+        allowance = Allowance(seconds * 3e11, None, longest=longest, spends_rest=False)
+        Race(SPEC, None, methods, LONG, allowance, runner, {"fine-tuning": 2, "hybrid": 1}, seeds=()).go()
+        trained = [p.method.name for p in runner.asked if "epochs" in p.parameters]
+        fewest = fewest or len(trained)
+        assert trained[:1] in ([], ["lora"])
+        start = next((p.trial for p in runner.asked if p.start_from), "")
+        if longest < math.inf and start:
+            made = next(p for p in runner.asked if p.trial == start)
+            assert made.work_limit is not None
+            begun = runner.work[made.start_from or ""]
+            assert made.work_limit + begun <= longest / PREFERRED_SHARE * (1 + 1e-9)
+    assert fewest == 1
+
+
+def test_a_chain_may_start_from_a_tuned_method_whose_turn_is_to_come() -> None:
+    class Twice(registered()["prompt-then-lora"]):  # type: ignore[misc]
+        name = "lora-then-lora"
+        starts_from = "lora"
+        order = -1
+
+    runner = Pretending(losses={5e-4: 0.2, 1e-3: 0.5, 2e-3: 0.9})
+    methods = [Twice, *(method for method in METHODS if method.name in {"majority", "lora"})]
+    Race(SPEC, None, methods, FORECASTER, Allowance(None, None), runner, {"hybrid": 2.0}, seeds=()).go()
+    assert [p.start_from for p in runner.asked if p.method is Twice] == ["lora-2"]
+    assert runner.given_up == []
+    poor = Pretending()
+    Race(SPEC, None, methods, FORECASTER, Allowance(20 * 3e11, None), poor, {"hybrid": 2.0}, seeds=()).go()
+    assert set(poor.given_up) == {"lora", "lora-then-lora"}
+
+
+def test_what_no_trial_of_a_method_came_of_leaves_its_test_to_others() -> None:
+    @dataclass
+    class Failing(Pretending):
+        def run(self, proposal: Proposal) -> Outcome:
+            outcome = super().run(proposal)
+            broken = proposal.method.name == "few-shot"
+            return replace(outcome, status="failed", value=None, log_loss=None) if broken else outcome
+
+    methods = [method for method in METHODS if method.name in {"majority", "few-shot", "full"}]
+    for runner, passes in ((Pretending(), 2), (Failing(), 3)):
+        allowance = Allowance(62 * 3e11, None, {"few-shot": 30 * 3e11})
+        Race(SPEC, None, methods, FORECASTER, allowance, runner, seeds=()).go()
+        assert "few-shot" in {p.method.name for p in runner.asked}
+        assert {p.parameters["epochs"] for p in runner.asked if p.method.name == "full"} == {passes}
+
+
+def test_prompts_that_do_not_fit_are_left_out_with_their_test() -> None:
+    methods = [method for method in METHODS if method.name in {"majority", "few-shot"}]
+    runner = Pretending()
+    race = Race(SPEC, None, methods, FORECASTER, Allowance(2e12, None, {"few-shot": 1e13}), runner, seeds=())
+    race.go()
+    assert runner.given_up == ["few-shot"]
+    assert runner.said == ["few-shot: left out, the budget does not hold it."]
+
+
 def test_a_chain_without_a_prompt_to_start_from_takes_no_others_place() -> None:
     runner = Pretending()
     methods = [method for method in METHODS if method.name in {"majority", "lora", "prompt-then-lora"}]
@@ -334,7 +409,9 @@ def test_whatever_is_compared_a_tuned_trial_finishes_where_one_fits(
     asked = [p.forecast_work for p in runner.asked if not (p.method.work or "").startswith("train")]
     left = seconds * 3e11 - sum(asked)
     for method in plain:
-        passes = 2 * FORECASTER.epoch(method.work, method.search_space(SPEC, None, 256)["batch_size"][0])
-        once = passes + FORECASTER.weigh("overhead", FORECASTER.overhead(method.work))
+        space = method.search_space(SPEC, None, 256)
+        passes = math.ceil(LEAST_SHARE * space["epochs"][0])
+        once = passes * FORECASTER.epoch(method.work, space["batch_size"][0])
+        once += FORECASTER.weigh("overhead", FORECASTER.overhead(method.work))
         if once <= min(left, allowance.longest):
             assert trained

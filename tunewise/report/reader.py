@@ -77,23 +77,26 @@ def _check_whole(folder: Path, events: Sequence[Fields]) -> None:
     written = [name for name in DERIVED if (folder / name).exists()]
     if not (folder / "trials.jsonl").exists() and (written or any(predictions.glob("*.jsonl"))):
         raise CandidateError(f"trials.jsonl is missing, but trials were run. {mending('trials.jsonl')}")
-    named: set[str] = set()
-    ended: set[str] = set()
-    tested = False
     repeats = {event.text("trial") for event in events if event.text("repeats")}
+    awaited: set[str] = set()
+    """Finalists by method, and trials with another seed, whose end is not told yet."""
+    chosen = tested = False
     for event in events:
         kind, trial = event.needed("event"), event.text("trial")
-        if kind == "screened":
-            named |= {str(name) for name in event.items("finalists")}
-        if kind == "nominated":
-            named, ended = {str(name) for name in event.items("finalists")}, set()
-        if kind in ("tested", "failed") and trial not in repeats:
-            ended.add(trial.rpartition("-")[0])
-        if kind == "tested" and trial not in repeats:
+        ours = trial if trial in repeats else trial.rpartition("-")[0]
+        if kind in ("screened", "nominated"):
+            chosen = True
+            before = awaited if kind == "screened" else awaited & repeats
+            awaited = before | {str(name) for name in event.items("finalists")}
+        elif kind == "finished" and trial in repeats:
+            awaited.add(ours)
+        elif kind in ("tested", "failed", "pruned"):
+            awaited.discard(ours)
+        if kind == "tested":
             tested = True
             _check_tested(predictions, trial, event)
     missing = [name for name in DERIVED if name not in written]
-    if tested and named and named <= ended and missing:  # where all of them failed, nothing is written
+    if chosen and tested and not awaited and missing:  # where all of them failed, nothing is written
         raise CandidateError(
             f"{missing[0]} is missing, but trials.jsonl says that all finalists were tested. {mending(missing[0])}"
         )

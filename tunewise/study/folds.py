@@ -71,7 +71,8 @@ def folding_of(
     settings = {method: {name: values[0] for name, values in space.items()} for method, space in spaces.items()}
     works, whole = [], []
     for method in methods:
-        if method.work is not None:
+        # A chain without what it starts from cannot run.
+        if method.work is not None and method.starts_from in (None, *settings):
             prompt = settings.get(method.starts_from or "")
             shots = int((prompt or settings[method.name]).get("shots", 0))
             tuned = method.work.startswith("train")

@@ -25,7 +25,7 @@ from typing import Any
 
 from tunewise.study.evaluation import preference
 from tunewise.study.forecast import BATCH_SIZE, Forecaster
-from tunewise.study.ladders import Ladder, fit_in, shortened
+from tunewise.study.ladders import Ladder, fit_in, leading, shortened
 from tunewise.study.proposals import Allowance, Outcome, Proposal, Runner, method_of
 from tunewise.task import TaskSpec
 
@@ -45,6 +45,7 @@ PREFERRED_SHARE = 0.71
 The mean over 108 tuned trials on nine cells of real outcomes with 128 labelled rows (docs/benchmarks.md)."""
 RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
+TOO_DEAR_AGAIN = "left out, it could not be done again in the other folds."
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Race:
     _waiting: list[Any] = field(default_factory=list)
     """Tuned methods whose turn is still to come."""
     _freed: float = 0.0
-    """Work that methods left out no longer need for their test."""
+    """Work that methods without a candidate no longer need for their test."""
 
     def go(self) -> None:
         """Run the whole policy."""
@@ -94,15 +95,22 @@ class Race:
             self._climb(ladder)
             climbed.append(ladder)
             self._waiting.remove(ladder.method)
+            self._free_unless_tested(ladder.method)
         self._repeat(climbed)
         if self.allowance.spends_rest:
             self._spend_the_rest(climbed)
 
     def _give_up(self, methods: Sequence[Any]) -> None:
         for method in methods:
-            self._waiting.remove(method)
+            if method in self._waiting:
+                self._waiting.remove(method)
             self._freed += self._test(method)
             self.runner.give_up(method.name)
+
+    def _free_unless_tested(self, method: Any) -> None:
+        """What was put aside for its test, where none of its trials finished."""
+        if self.best_of(method.name) is None:
+            self._freed += self._test(method)
 
     def _test(self, method: Any) -> float:
         return self.allowance.tests.get(method.name, 0.0)
@@ -126,8 +134,9 @@ class Race:
                 promised = math.fsum(proposal.forecast_work for proposal in wanted)
                 holds = promised + work <= self._left() and work <= self._longest(method)
                 if not holds or self._trials_left() < number + 1:
+                    ended = f"ended after {number} of its prompts, the budget holds no more."
                     self.runner.say(
-                        f"{method.name}: ended after {number} of its prompts, the budget holds no more."
+                        f"{method.name}: {ended if number else 'left out, the budget does not hold it.'}"
                     )
                     break
                 if number and limit is not None and self.spent + promised + work > limit:
@@ -136,39 +145,47 @@ class Race:
                     )
                     break
                 wanted.append(replace(self._proposal(method, parameters, "prompt", None), forecast_work=work))
-            self._do_all(wanted)
+            if wanted:
+                self._do_all(wanted)
+                self._free_unless_tested(method)
+            else:
+                self._give_up([method])
 
     def _able(self) -> list[Ladder]:
         """Ladders of the waiting methods that can start, and can be done again in the other folds."""
+        waiting = {method.name for method in self._waiting}
         chains = [
-            method for method in self._waiting if method.starts_from and not self.best_of(method.starts_from)
+            method for method in self._waiting if method.starts_from not in waiting and not self._starts(method)
         ]
         for method in chains:
             self.runner.say(f"{method.name}: left out, there is no finished {method.starts_from} to start from.")
         self._give_up(chains)
         found = [self._whole_ladder(method) for method in self._waiting]
         able = [one for one in found if self._once(one) <= self.allowance.longest / PREFERRED_SHARE]
-        if not able and not self._tuned_before:
-            short = shortened(found, self._redone)
-            able = [short] if short else []
+        if not self._tuned_before and not any(self._redone(one) for one in able if one in leading(found)):
+            # The first fits there whole, so that one does whichever step it is used at: the most promising goes
+            # with fewer passes, rather than another one with fewer.
+            short = shortened(leading(found), self._redone)
+            able = [short, *(one for one in able if one.method is not short.method)] if short else able
         for ladder in found:
             if ladder.method not in [one.method for one in able]:
-                self.runner.say(f"{ladder.method.name}: left out, it could not be done again in the other folds.")
+                self.runner.say(f"{ladder.method.name}: {TOO_DEAR_AGAIN}")
         return able
 
     def _first(self, ladders: Sequence[Ladder]) -> Ladder | None:
-        """The one to climb: the most promising.
-
-        The first that is tuned must fit in the other folds whole, so that one does, whichever step it is used at;
-        where none would, the most promising is shortened.
-        """
-        surely = [ladder for ladder in ladders if self._redone(ladder)]
+        """The one to climb: the most promising that fits in the other folds; if none does, shortened."""
+        able = [ladder for ladder in leading(ladders) if self._starts(ladder.method)]
+        surely = [ladder for ladder in able if self._redone(ladder)]
         if surely:
             return min(surely, key=lambda one: one.standing)
-        short = shortened(ladders, self._redone)
+        short = shortened(able, self._redone)
         for ladder in ladders if short is None else ():
-            self.runner.say(f"{ladder.method.name}: left out, it could not be done again in the other folds.")
+            self.runner.say(f"{ladder.method.name}: {TOO_DEAR_AGAIN}")
         return short
+
+    def _starts(self, method: Any) -> bool:
+        """Whether what it starts from is there: the base model, or a finished trial."""
+        return method.starts_from is None or self.best_of(method.starts_from) is not None
 
     def _redone(self, ladder: Ladder) -> bool:
         """Whether a trial of it could be done again in the other folds."""
@@ -198,8 +215,10 @@ class Race:
         epochs = int(space.pop("epochs")[0])
         fixed = {name: values[0] for name, values in space.items()}
         # A chain follows the plain method at whose best rate it goes.
-        families = {method.family, *(plain.family for plain in self._plain_of(method))}
-        return Ladder(method, rates, epochs, fixed, min(self.promise.get(family, 0.0) for family in families))
+        plain = self._plain_of(method)
+        promise = min(self.promise.get(family, 0.0) for family in {method.family, *(one.family for one in plain)})
+        follows = frozenset({one.name for one in plain} | ({method.starts_from} - {None}))
+        return Ladder(method, rates, epochs, fixed, promise, follows)
 
     def _rates(self, method: Any) -> tuple[float, ...]:
         """Those that it lists, the one known best first."""
@@ -347,7 +366,8 @@ class Race:
                 room = min(2 * own, max(left - (together - own), min(TOLERANCE * own, left)))
                 limit = self._work_of(proposal.trial) + room
                 if proposal.method.work is not None:
-                    limit = min(limit, self._longest(proposal.method))
+                    start = self._work_of(proposal.start_from) if proposal.start_from else 0.0
+                    limit = min(limit, self._longest(proposal.method) - start)
             limited.append(replace(proposal, work_limit=limit))
         outcomes = self.runner.run_all(limited)
         for proposal, outcome in zip(proposals, outcomes, strict=True):
