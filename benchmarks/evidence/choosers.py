@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from tunewise.statistics import ScoresOf
 from tunewise.study.advice import promise
 from tunewise.study.budget import MOST_TEST_SHARE
 from tunewise.study.evaluation import preference
-from tunewise.study.folds import fits_of, folding_of, going_on
+from tunewise.study.folds import FINALISTS, fits_of, folding_of, going_on
 from tunewise.study.policy import MORE_SEEDS, RESERVE_SHARE, Race
 from tunewise.study.proposals import Allowance
 
@@ -170,8 +171,11 @@ class InFolds(Chooser):
     """A first fold screens, all folds choose."""
 
     name = "folds"
-    on_split: OnSplit
-    """What a study does instead where its budget holds no folds."""
+    on_split: OnSplit | None = None
+    """What a study does instead where its budget holds no folds; None where these stand in place of a test too."""
+    folds: int = CHOOSING
+    most: int = sys.maxsize
+    """Finalists that go through the other folds, baselines left out of account."""
 
     @cached_property
     def full(self) -> Picked:
@@ -183,9 +187,9 @@ class InFolds(Chooser):
     def raced(self, limit: float) -> Picked:
         """A study with so much work for its search and its folds."""
         case = self.case
-        folding = folding_of(case.spec, None, case.methods, case.forecaster, CHOOSING, len(case.methods))
+        folding = folding_of(case.spec, None, case.methods, case.forecaster, self.folds, self.most)
         room = MOST_TEST_SHARE * limit
-        if room < folding.needed:
+        if self.on_split is not None and room < folding.needed:
             return self.on_split.raced(limit)
         kept, left = min(folding.work, room), (1 - RESERVE_SHARE) * limit
         allowance = Allowance(left - kept, None, {}, room / folding.fits, spends_rest=kept >= folding.work)
@@ -199,7 +203,7 @@ class InFolds(Chooser):
         ranked = sorted(best.values(), key=lambda line: preference(line["value"], line["log_loss"]), reverse=True)
         baselines = [line["method"] for line in ranked if get(line["method"]).family == "baseline"]
         prices = {line["method"]: self._price(line, best) for line in ranked if line["method"] not in baselines}
-        taken, _ = going_on(prices, left, len(prices))
+        taken, _ = going_on(prices, left, self.most)
         line = self.named([best[method] for method in (*baselines, *taken)])
         return line, math.fsum(prices[method] for method in taken)
 
@@ -211,7 +215,7 @@ class InFolds(Chooser):
         last = line["checks"][-1]["step"]
         share = line["step"] / last if "epochs" in line["parameters"] and last else 1.0
         start = best.get(method.starts_from or "")
-        return fits_of(CHOOSING) * (share * self.case.whole(line) + (self.case.whole(start) if start else 0.0))
+        return fits_of(self.folds) * (share * self.case.whole(line) + (self.case.whole(start) if start else 0.0))
 
 
 def drawn(case: Case, draws: int, validation: int | None = None) -> Iterator[InFolds]:
@@ -235,6 +239,46 @@ def drawn(case: Case, draws: int, validation: int | None = None) -> Iterator[InF
     for draw in range(draws):
         on_split = OnSplit(split_case.with_values(split[draw]), split[draw], unseen[draw])
         yield InFolds(case.with_values(screened[draw]), pooled[draw], unseen[draw], on_split)
+
+
+def in_fifths(cases: Sequence[Case]) -> InFolds:
+    """The chooser of a cell in folds: what each trial answered to the rows of every fold, pooled, chooses.
+
+    A trial is used at the check that the first fold prefers, and is worth the mean over the folds of what it
+    scores on rows that no study saw: what is handed over, fitted on all rows, is not among what the grid keeps.
+
+    Args:
+        cases: of the folds, the one that screens first.
+    """
+    ways = [{_setting(line): line for line in case.lines} for case in cases]
+    known = set.intersection(*map(set, ways))
+    cases = [
+        case.with_lines([way[key] for key in ways[0] if key in known])
+        for case, way in zip(cases, ways, strict=True)
+    ]
+    first = cases[0]
+    metric = metrics.get(first.spec.metric)
+    targets = [target for case in cases for target in case.texts(case.facts["targets"]["validation"])]
+    values = []
+    for same in zip(*(case.lines for case in cases), strict=True):
+        preferred = max(same[0]["checks"], key=lambda check: preference(check["value"], check["log_loss"]))
+        place = same[0]["checks"].index(preferred)
+        answers = [
+            case.texts(line["checks"][min(place, len(line["checks"]) - 1)]["outputs"])
+            for case, line in zip(cases, same, strict=True)
+        ]
+        values.append(float(metric.score([answer for some in answers for answer in some], targets)))
+    each = [Scores.of(case, case.lines) for case in cases]
+    (found,) = zip(*(scores.unseen(np.arange(scores.rows)[None]) for scores in each), strict=True)
+    whole = np.mean([one.whole for one in found], axis=0)
+    one, other = (np.mean([unseen.halves[half] for unseen in found], axis=0) for half in (0, 1))
+    unseen = Unseen([float(x) for x in whole], (one, other))
+    return InFolds(first, values, unseen, folds=len(cases), most=FINALISTS)
+
+
+def _setting(line: Line) -> tuple[str, str]:
+    """What a line has in common with that of another fold."""
+    return line["method"], repr(sorted(line["parameters"].items()))
 
 
 def on_own_rows(case: Case) -> OnSplit:

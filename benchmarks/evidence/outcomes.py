@@ -134,6 +134,11 @@ class Case:
         """Answers as they were kept, spelt out."""
         return cells.decoded(letters, self.facts["labels"])
 
+    def with_lines(self, lines: Sequence[Line]) -> Case:
+        """The case with these of its lines alone, numbered anew."""
+        numbered = [{**line, "number": number} for number, line in enumerate(lines)]
+        return replace(self, lines=numbered)
+
     def with_validation(self, rows: int) -> Case:
         """The case as if so many validation rows were looked at on the way, in work and in forecasts."""
         more = rows - self.facts["rows"]["validation"]
@@ -152,8 +157,7 @@ class Case:
             lines.append(line)
         forecaster = replace(self.forecaster, n_validation=rows)
         first = [line for line in lines if line["seed"] == 0 and "failed" not in line]
-        numbered = [{**line, "number": number} for number, line in enumerate(first)]
-        return replace(self, lines=numbered, all_lines=lines, forecaster=forecaster)
+        return replace(self, all_lines=lines, forecaster=forecaster).with_lines(first)
 
     def with_values(self, values: Sequence[float]) -> Case:
         """The case with other validation scores.
@@ -261,11 +265,25 @@ def best_of_each(lines: Sequence[Line]) -> dict[str, Line]:
 
 
 def cases() -> Iterator[Case]:
-    """Every cell that is full, cross-validated ones left out: a race over folds is none over a split."""
-    found = [(cell, cells.read(cell)) for cell in cells.grid() if cell.fold is None]
-    full = [(cell, outcomes) for cell, outcomes in found if outcomes.trials and _full(outcomes)]
+    """Every cell that is full, those in folds left out: `in_folds` has them."""
+    full = list(_full_ones(folds=False))
     lost = lost_by_cutting([outcomes for _, outcomes in full])
     yield from (Case.of(cell, outcomes, lost) for cell, outcomes in full)
+
+
+def in_folds() -> Iterator[list[Case]]:
+    """Cells in folds of which all folds are full, the fold that screens first."""
+    full = list(_full_ones(folds=True))
+    lost = lost_by_cutting([outcomes for _, outcomes in full])
+    for _, folds in itertools.groupby(full, key=lambda one: replace(one[0], fold=None)):
+        found = [Case.of(cell, outcomes, lost) for cell, outcomes in folds]
+        if len(found) == cells.FOLDS:
+            yield found
+
+
+def _full_ones(*, folds: bool) -> Iterator[tuple[Cell, Outcomes]]:
+    found = ((cell, cells.read(cell)) for cell in cells.grid() if (cell.fold is not None) == folds)
+    return ((cell, outcomes) for cell, outcomes in found if outcomes.trials and _full(outcomes))
 
 
 def lost_by_cutting(found: Sequence[Outcomes]) -> dict[tuple[str, int], float]:

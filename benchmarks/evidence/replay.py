@@ -21,10 +21,11 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import cells
 import numpy as np
 from cells import Cell
-from choosers import Chooser, Picked, Scores, drawn, on_own_rows
-from outcomes import cases
+from choosers import Chooser, Picked, Scores, drawn, in_fifths, on_own_rows
+from outcomes import cases, in_folds
 
 from tunewise.methods import get, registered
 from tunewise.reading.folds import CHOOSING, FEWEST_VALIDATION
@@ -120,14 +121,14 @@ class Compared:
     """The way that the others are held against."""
 
     @classmethod
-    def of(cls, cells: Sequence[Sequence[Chooser]], shares: Sequence[float], against: float) -> Compared:
+    def of(cls, judged_on: Sequence[Sequence[Chooser]], shares: Sequence[float], against: float) -> Compared:
         """The full run, a study at several shares of its work, fixed habits, and advice alone, draw by draw."""
-        tried = [{line["method"] for line in choosers[0].case.lines} for choosers in cells]
+        tried = [{line["method"] for line in choosers[0].case.lines} for choosers in judged_on]
         everywhere = [name for name in registered() if name in set.intersection(*tried)]
         ways: dict[str, Way] = {"full run": lambda chooser: chooser.full}
         ways |= {_name(share): study(share) for share in sorted({*shares, against})}
         ways |= {f"{ALWAYS}{name}": always(name) for name in everywhere} | {"advice alone": advised}
-        return cls({name: [judged(some, way) for some in cells] for name, way in ways.items()}, _name(against))
+        return cls({name: [judged(some, way) for some in judged_on] for name, way in ways.items()}, _name(against))
 
     @property
     def best_habit(self) -> str:
@@ -189,7 +190,7 @@ def main() -> None:
     parser.add_argument("--cells", action="store_true", help="one line a cell")
     parser.add_argument("--own-rows", action="store_true", help="choose on the validation rows of the cell, once")
     flags = parser.parse_args()
-    found = list(cases())
+    found, fifths = list(cases()), [[in_fifths(folds)] for folds in in_folds()]
     if not found:
         raise SystemExit("the grid holds no full cell yet; fill it with grid.py.")
 
@@ -205,11 +206,14 @@ def main() -> None:
             print(f"  the choice alone, on {rows:3} rows: {_points(lost)}")
     else:
         few = [case for case in found if case.facts["rows"]["validation"] < FEWEST_VALIDATION]
-        in_folds = [list(drawn(case, DRAWS, flags.validation)) for case in few]
+        drawn_folds = [list(drawn(case, DRAWS, flags.validation)) for case in few]
         if flags.validation is None:
-            tell(f"{CHOOSING} folds choose, {DRAWS} draws of their rows", in_folds)
+            tell(f"{CHOOSING} folds choose, {DRAWS} draws of their rows", drawn_folds)
         split = f"{flags.validation or 'as many'} rows of a split choose, {DRAWS} draws of them"
-        tell(split, [[one.on_split for one in choosers] for choosers in in_folds])
+        on_split = [[one.on_split for one in choosers if one.on_split] for choosers in drawn_folds]
+        tell(split, on_split)
+        if fifths and flags.validation is None:
+            tell(f"{cells.FOLDS} folds screen, choose and test", fifths)
 
 
 if __name__ == "__main__":
