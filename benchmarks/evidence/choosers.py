@@ -26,7 +26,7 @@ from tunewise.statistics import ScoresOf
 from tunewise.study.advice import promise
 from tunewise.study.budget import MOST_TEST_SHARE
 from tunewise.study.evaluation import preference
-from tunewise.study.folds import FINALISTS, fits_of, folding_of, going_on
+from tunewise.study.folding import FINALISTS, fits_of, folding_of, going_on
 from tunewise.study.policy import MORE_SEEDS, RESERVE_SHARE, Race
 from tunewise.study.proposals import Allowance
 

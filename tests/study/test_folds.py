@@ -21,7 +21,7 @@ from tunewise.report.reader import read_run
 from tunewise.rule import FEWEST_ROWS
 from tunewise.run_folders import read_leaderboard
 from tunewise.study.again import Made, made_by, make_again
-from tunewise.study.folds import FINALISTS
+from tunewise.study.folding import FINALISTS
 from tunewise.study.trials import MeteredTrial
 from tunewise.task import Dataset, Task
 

@@ -15,6 +15,7 @@ from typing import Any
 from tunewise.errors import BudgetError
 from tunewise.figures import counted
 from tunewise.settings import Budget
+from tunewise.study.folding import NO_FOLDS, Folding
 from tunewise.study.forecast import Forecaster
 from tunewise.study.policy import RESERVE_SHARE
 from tunewise.study.proposals import Allowance
@@ -25,21 +26,6 @@ MOST_TEST_SHARE = 0.5
 """Of a budget, at most this goes to the test."""
 SAVING_SECONDS = 5.0
 """Leaderboard, recommendation and page."""
-
-
-@dataclass(frozen=True)
-class Folding:
-    """What a study in folds takes after its first fold, as forecast."""
-
-    work: float = 0.0
-    """Of as many finalists as there may be."""
-    needed: float = 0.0
-    """Of one on average, and of the cheapest that is tuned, to its last step."""
-    fits: float = 0.0
-    """Of each, in fits like that on the first fold."""
-
-
-NO_FOLDS = Folding()
 
 
 @dataclass(frozen=True)

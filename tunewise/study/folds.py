@@ -12,17 +12,15 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-import statistics
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tunewise import metrics
-from tunewise.adapted import AdaptedModel, ModelRef, Predictor, forget_scores
+from tunewise.adapted import AdaptedModel, Predictor, forget_scores
 from tunewise.candidates import CANDIDATE, add_origin
 from tunewise.errors import reason_of
 from tunewise.methods import get
@@ -30,86 +28,21 @@ from tunewise.reading.folds import SCREENING, rows_without
 from tunewise.run_files import predictions_of, read_lines
 from tunewise.study.again import Made, made_by, make_again
 from tunewise.study.attempts import waiting
-from tunewise.study.budget import TEST_MARGIN, Folding
+from tunewise.study.budget import TEST_MARGIN
 from tunewise.study.evaluation import evaluate, preference, write_predictions
 from tunewise.study.files import Row, artifact_mb, origin
+from tunewise.study.folding import fits_of, going_on, most_finalists
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal, read_events, repeats_of
-from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, PREFERRED_SHARE, REPEATED
+from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, REPEATED
 from tunewise.study.proposals import method_of, number_of
 from tunewise.study.stored import JOURNAL
 from tunewise.study.trials import STATE, MeteredTrial, standing_of
-from tunewise.task import Dataset, Task, TaskSpec
+from tunewise.task import Dataset, Task
 from tunewise.whole import put_folder, write_text
 
-FINALISTS = 4
-"""That go through the other folds where these are the test, at most; baselines beside them."""
 NO_ROOM = "the budget did not hold it in the other folds"
 NO_TIME = "the time of the budget was used up before it could go through the other folds"
-
-
-def fits_of(folds: int) -> float:
-    """What a finalist takes after it was screened, in fits like that one: each other fold, and all rows."""
-    return folds - 1 + folds / (folds - 1)
-
-
-def folding_of(
-    spec: TaskSpec, model: ModelRef | None, methods: Sequence[Any], forecaster: Forecaster, folds: int, most: int
-) -> Folding:
-    """What finalists would take in the other folds.
-
-    Args:
-        spec: of the task.
-        model: the base model.
-        methods: that are compared.
-        forecaster: of the first fold.
-        folds: how many.
-        most: finalists.
-    """
-    fits, n_train = fits_of(folds), forecaster.n_train
-    spaces = {method.name: method.search_space(spec, model, n_train) for method in methods}
-    settings = {method: {name: values[0] for name, values in space.items()} for method, space in spaces.items()}
-    works, whole = [], []
-    for method in methods:
-        # A chain without what it starts from cannot run.
-        if method.work is not None and method.starts_from in (None, *settings):
-            prompt = settings.get(method.starts_from or "")
-            shots = int((prompt or settings[method.name]).get("shots", 0))
-            tuned = method.work.startswith("train")
-            fit = forecaster.fit(method, settings[method.name], shots)
-            start = forecaster.prompt_trial(shots) if prompt is not None else 0.0
-            answers = forecaster.evaluation(n_train, tuned=tuned)
-            works.append(fits * (fit * (PREFERRED_SHARE if tuned else 1.0) + start) + answers)
-            whole += [fits * (fit + start)] if tuned else []
-    works.sort(reverse=True)
-    needed = max(statistics.fmean(works or [0.0]), min(whole, default=0.0))
-    return Folding(math.fsum(works[:most]), needed, fits)
-
-
-def most_finalists(task: Task) -> int:
-    """How many go through the other folds at most, baselines left out of account."""
-    return FINALISTS if task.tested_in_folds else sys.maxsize
-
-
-def going_on(prices: Mapping[str, float], left: float, most: int) -> tuple[list[str], list[str]]:
-    """Which methods go through the other folds, and which of the best `left` work does not hold.
-
-    Args:
-        prices: what each would take there, the best on the first fold first.
-        left: work for all of them together.
-        most: methods that go on at most.
-    """
-    taken: list[str] = []
-    left_out: list[str] = []
-    for method, price in prices.items():
-        if len(taken) == most:
-            break
-        if price <= left:
-            taken.append(method)
-            left -= price
-        else:
-            left_out.append(method)
-    return taken, left_out
 
 
 def _others_among(methods: Sequence[str]) -> int:

@@ -18,8 +18,8 @@ from tunewise.figures import counted
 from tunewise.methods import get, obstacle, registered
 from tunewise.prompt import Prompt
 from tunewise.study.attempts import Attempts
-from tunewise.study.budget import NO_FOLDS, Folding, Terms, settle
-from tunewise.study.folds import folding_of, most_finalists
+from tunewise.study.budget import Terms, settle
+from tunewise.study.folding import NO_FOLDS, Folding, folding_of, most_finalists
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
 from tunewise.study.stored import Request

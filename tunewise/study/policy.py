@@ -36,7 +36,7 @@ REPEATED = 2
 MORE_SEEDS = (1, 2)
 """A second and a third, as what is added to the first."""
 TOLERANCE = 1.25
-"""By which a trial may take more than its forecast although others need the rest."""
+"""By which a trial may take more than its forecast although others that are asked for with it need the rest."""
 ROWS_FOR_RATES = 80
 """Validation rows below which every method goes at its first rate: fewer prefer the worse one too often."""
 PREFERRED_SHARE = 0.71
