@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks" / "evidence"
 def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module(request.param)
-    for name in ("bars", "cells", "outcomes", "choosers", request.param):
+    for name in ("bars", "cells", "outcomes", "choosers", "replay", "sets", request.param):
         sys.modules.pop(name, None)
 
 
@@ -230,6 +230,24 @@ def test_a_study_in_drawn_folds_stays_within_its_work_and_finds_the_best(
         assert 0 < found.work <= share
     assert found.excess == pytest.approx(0.0, abs=0.02)
     assert {chooser.raced(chooser.full.work).line["method"] for chooser in draws[:5]} == {"lora"}
+
+
+@outcomes_of_a_grid
+def test_fixed_sets_of_trials_are_judged_on_tasks_that_did_not_choose_them(
+    script: ModuleType, case: Any, choosers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = importlib.import_module("sets")
+    monkeypatch.setattr(sets, "DRAWS", 3)
+    monkeypatch.setattr(sets, "MOST", 2)
+    found = [replace(case, cell=script.Cell(task, 128, 0)) for task in ("trec", "sms-spam")]
+    lost = sets.fitting(found, 0.5)
+    assert ("lora", 1e-3) in sets.best(lost)[0]
+    assert lost[(("soft-prompt", 1e-2),)][found[0].cell] > 0.1
+    assert set(dict(sets.carried_over(lost))) == {one.cell for one in found}
+    assert not sets.fitting(found, 0.01)
+    one, other = (("a", 1.0),), (("b", 1.0),)
+    told = {one: {found[0].cell: 0.0, found[1].cell: 0.9}, other: {found[0].cell: 0.5, found[1].cell: 0.1}}
+    assert dict(sets.carried_over(told)) == {found[0].cell: 0.5, found[1].cell: 0.9}
 
 
 @outcomes_of_a_grid

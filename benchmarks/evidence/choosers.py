@@ -181,7 +181,7 @@ class InFolds(Chooser):
     def full(self) -> Picked:
         """Every listed setting to its last step, then every method in the other folds."""
         listed = self.case.listed()
-        line, work = self._through_folds(listed, math.inf)
+        line, work = self.through_folds(listed, math.inf)
         return Picked(line, work + math.fsum(map(self.case.whole, listed)))
 
     def raced(self, limit: float) -> Picked:
@@ -194,10 +194,10 @@ class InFolds(Chooser):
         kept, left = min(folding.work, room), (1 - RESERVE_SHARE) * limit
         allowance = Allowance(left - kept, None, {}, room / folding.fits, spends_rest=kept >= folding.work)
         race, runner = self.race(allowance, ())
-        line, more = self._through_folds(list(runner.ended.values()), left - race.spent)
+        line, more = self.through_folds(list(runner.ended.values()), left - race.spent)
         return Picked(line, race.spent + more, runner.cut)
 
-    def _through_folds(self, lines: Sequence[Line], left: float) -> tuple[Line, float]:
+    def through_folds(self, lines: Sequence[Line], left: float) -> tuple[Line, float]:
         """The pick among the best of each method that so much work takes through the folds, and what it took."""
         best = best_of_each(lines)
         ranked = sorted(best.values(), key=lambda line: preference(line["value"], line["log_loss"]), reverse=True)

@@ -159,13 +159,13 @@ class Compared:
         """A table, with a line a cell under each way where `each` is set."""
         yield f"{'points behind':27}{'the full run':23}{'the best candidate':23}{self.ours}"
         for name, found in self.ways.items():
-            columns = "".join(f"{_points(of(name)):23}" for of in (self.excess, self.below, self.behind_ours))
+            columns = "".join(f"{points(of(name)):23}" for of in (self.excess, self.below, self.behind_ours))
             lost, where = worst_size(found)
             mean, most = statistics.fmean(one.work for one in found), max(one.work for one in found)
             yield f"  {name:25}{columns}worst {100 * lost:4.1f} ({where}); work {mean:.0%}, at most {most:.0%}"
             for one in found if each else ():
-                points = f"{100 * one.excess:5.1f}{'':18}{100 * one.below:5.1f}"
-                yield f"    {one.cell.name:23}{points}{'':18}work {one.work:.0%}, {one.cut:.1f} trials cut short"
+                both = f"{100 * one.excess:5.1f}{'':18}{100 * one.below:5.1f}"
+                yield f"    {one.cell.name:23}{both}{'':18}work {one.work:.0%}, {one.cut:.1f} trials cut short"
         gap = f"of the gap that the best single method in hindsight leaves ({self.best_habit})"
         yield f"  {self.ours} closes {self.closed:.0%} {gap}"
 
@@ -174,7 +174,8 @@ def _name(share: float) -> str:
     return f"study at {share:.0%}"
 
 
-def _points(values: tuple[float, float, float]) -> str:
+def points(values: tuple[float, float, float]) -> str:
+    """A mean with its interval, in points."""
     mean, low, high = (100 * value for value in values)
     return f"{mean:5.1f} ({low:.1f} to {high:.1f})"
 
@@ -203,7 +204,7 @@ def main() -> None:
         scores = [(case.cell, Scores.of(case, sorted(case.listed(), key=case.cost))) for case in found]
         for rows in CHOOSING_ROWS:
             lost = over_tasks([(cell, one.lost(rows)) for cell, one in scores])
-            print(f"  the choice alone, on {rows:3} rows: {_points(lost)}")
+            print(f"  the choice alone, on {rows:3} rows: {points(lost)}")
     else:
         few = [case for case in found if case.facts["rows"]["validation"] < FEWEST_VALIDATION]
         drawn_folds = [list(drawn(case, DRAWS, flags.validation)) for case in few]

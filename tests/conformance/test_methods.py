@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.tiny import colour_task, copy_task
 from tunewise import api
 from tunewise.adapted import Predictor, reference
+from tunewise.engine import memory, training
 from tunewise.methods import get, load_predictor, names, obstacle
 from tunewise.methods.base import FAMILIES, OFFERED
 from tunewise.study.ground import base_model
@@ -143,6 +146,30 @@ def test_pausing_and_continuing_changes_nothing(name: str, tiny_folder: Path, tm
     parts, _ = run(tmp_path / "parts", None)
     for key, tensor in whole.weights.tensors.items():  # type: ignore[attr-defined]
         assert (tensor == parts.weights.tensors[key]).all(), key  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", [n for n in names() if (get(n).work or "").startswith("train")])
+def test_what_learned_is_gone_when_its_memory_is_given_back(
+    name: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masters and moments take six times the weights of the network; the next trial must not find them there."""
+    masters: list[weakref.ref[torch.Tensor]] = []
+    gone: list[bool] = []
+    begin = training.Training.__init__
+
+    def begun(self: training.Training, *args: Any) -> None:
+        begin(self, *args)
+        masters.append(weakref.ref(self._flat))
+
+    monkeypatch.setattr(training.Training, "__init__", begun)
+    monkeypatch.setattr(memory, "give_back", lambda: gone.append(masters[0]() is None))
+    task = colour_task(32, 8, 8)
+    start = base_model(task.spec, reference(str(tiny_folder)))
+    handle = MeteredTrial(0, tmp_path / "trial", task.validation, pause_at=8)
+    handle.watch(start)
+    get(name)(epochs=8, batch_size=4).fit(start, task.train, task.validation, handle)
+    assert handle.paused
+    assert gone == [True]
 
 
 @pytest.mark.parametrize("name", [n for n in names() if get(n).work is not None])

@@ -73,8 +73,7 @@ def tune(
         verdict = trial.check(training.step, candidate, epoch=epoch)
         best.offer(candidate, verdict, training.step)
         if verdict.keep:
-            state = training.state()
-            trial.save_state({**state, **best.state(state["tensors"])})
+            trial.save_state(_state(training, best))
         if verdict.stop:
             break
     tuned = best.candidate or replace(start, weights=training.weights())
@@ -86,6 +85,12 @@ def tune(
 def _learn(training: Training, until: int, total: int, trial: Trial) -> bool:
     """Train up to step `until`; whether the study wants the trial to end at once."""
     return any(trial.progress(report.step, total, report.loss) for report in training.steps(until))
+
+
+def _state(training: Training, best: _Best) -> dict[str, Any]:
+    """Everything that a trial goes on from; views, so whoever holds it holds masters and moments."""
+    state = training.state()
+    return {**state, **best.state(state["tensors"])}
 
 
 class _Best:

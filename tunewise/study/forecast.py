@@ -23,6 +23,10 @@ from tunewise.engine.scoring import LabelTrie, close_labels
 from tunewise.engine.tree import common_prefix
 from tunewise.task import Choices, Dataset
 
+CANDIDATES = 2
+"""Of a tuned trial, held at once beside what learns: the best so far, and the one that is scored."""
+PREPARED = 600e6
+"""Bytes of what stays prepared for sizes of passes: a thousand products of oneDNN, 0.6 MB each (docs/LOG.md)."""
 BATCH_SIZE = 16
 """Of a tuned method that says nothing of it."""
 PADDING = 1.3
@@ -183,7 +187,8 @@ class Forecaster:
             return footprint.scoring(BATCH_TOKENS) / 1e6
         tokens = self.tokens.prefix + batch_size * (self.tokens.suffix + self.tokens.answer)
         learned = {"train-full": parameters, "train-lora": round(0.04 * parameters)}.get(kind, 0)
-        return footprint.training(kind.removeprefix("train-"), learned, min(tokens, PASS_TOKENS)) / 1e6
+        training = footprint.training(kind.removeprefix("train-"), learned, min(tokens, PASS_TOKENS))
+        return (training + CANDIDATES * learned * bytes_each + PREPARED) / 1e6
 
     def serving_mb(self, parameters: int, bytes_each: int, learned: int) -> float:
         """Resident memory of answering: libraries, weights, what was learned beside them, a pass, keys and values.
