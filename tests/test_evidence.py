@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks" / "evidence"
 def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module(request.param)
-    for name in ("bars", "cells", "outcomes", "choosers", "replay", "sets", request.param):
+    for name in ("bars", "cells", "outcomes", "choosers", "replay", "sets", "passes", request.param):
         sys.modules.pop(name, None)
 
 
@@ -233,6 +233,23 @@ def test_a_study_in_drawn_folds_stays_within_its_work_and_finds_the_best(
 
 
 @outcomes_of_a_grid
+def test_trials_are_held_against_the_best_prompt_pass_by_pass(script: ModuleType, case: Any) -> None:
+    passes = importlib.import_module("passes")
+    best = max(line["value"] for line in case.lines if line["method"] in ("zero-shot", "few-shot"))
+    (lora, *_) = (line for line in case.lines if line["method"] == "lora")
+    steps = -(-case.facts["rows"]["train"] // lora["parameters"]["batch_size"])
+    found = passes.ahead(case)
+    assert max(step for _, step, _ in found) == 16, "the soft prompt's"
+    for (method, count, whole), value in found.items():
+        if method == "lora":
+            reached = [check["value"] for check in lora["checks"] if check["step"] <= count * steps]
+            assert value == pytest.approx(reached[-1] - best)
+            assert whole == 6
+    assert found["lora", 6, 6] > found["lora", 3, 6] > found["lora", 1, 6]
+    assert "  lora                3 of  6 passes" in passes.table([found])
+
+
+@outcomes_of_a_grid
 def test_fixed_sets_of_trials_are_judged_on_tasks_that_did_not_choose_them(
     script: ModuleType, case: Any, choosers: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,25 +272,43 @@ def test_a_cell_in_folds_is_chosen_on_the_answers_to_all_of_them(
     script: ModuleType, choosers: ModuleType, replay: ModuleType
 ) -> None:
     kept = [script.cells.Outcomes(*outcomes(random.Random(fold), 26)) for fold in range(script.cells.FOLDS)]
+    for line in kept[0].trials:  # a check before the last is the best of the first fold
+        if len(line["checks"]) > 1:
+            line["checks"][2]["value"] = 0.99
     cases = [script.Case.of(script.Cell("trec", 32, 0, fold), one) for fold, one in enumerate(kept)]
     chooser = choosers.in_fifths(cases)
     assert (chooser.folds, chooser.most) == (5, choosers.FINALISTS)
     for line, value in zip(chooser.case.lines, chooser.values, strict=True):
-        right = sum(
-            a == b
-            for case in cases
-            for a, b in zip(
-                case.lines[line["number"]]["checks"][-1]["outputs"],
+        # The first fold chose the check, so the rows of the others choose among trials.
+        place = [check["value"] for check in line["checks"]].index(max(check["value"] for check in line["checks"]))
+        pairs = [
+            pair
+            for case in cases[1:]
+            for pair in zip(
+                case.lines[line["number"]]["checks"][place]["outputs"],
                 case.facts["targets"]["validation"],
                 strict=True,
             )
+        ]
+        assert value == pytest.approx(sum(a == b for a, b in pairs) / (4 * SPLITS["validation"]))
+    alone = [choosers.on_own_rows(case).unseen for case in cases]
+    assert chooser.unseen.score(chooser.case.lines[0]) == pytest.approx(
+        statistics.fmean(one.score(case.lines[0]) for one, case in zip(alone, cases, strict=True))
+    )
+    for half in (0, 1):
+        assert chooser.unseen.halves[half][0] == pytest.approx(
+            statistics.fmean(one.halves[half][0] for one in alone)
         )
-        assert value == pytest.approx(right / (5 * SPLITS["validation"]))
-    alone = [choosers.on_own_rows(case).unseen.score(case.lines[0]) for case in cases]
-    assert chooser.unseen.score(chooser.case.lines[0]) == pytest.approx(statistics.fmean(alone))
     assert chooser.full.line["method"] == "lora"
     for share in (0.2, 1 / 3, 1.0):
         assert 0 < replay.judged([chooser], replay.study(share)).work <= share
+    # Five folds take more of a finalist than three, and no more go on than may.
+    lora = chooser.full.line
+    assert chooser._price(lora, {}) == pytest.approx(
+        choosers.fits_of(5) / choosers.fits_of(3) * replace(chooser, folds=3)._price(lora, {})
+    )
+    one, all_of_them = replace(chooser, most=1), replace(chooser, most=99)
+    assert one.full.work < chooser.full.work < all_of_them.full.work
     # A setting that failed in one of the folds is nobody's.
     (lora, *_) = (line for line in cases[1].lines if line["method"] == "lora")
     cases[1] = cases[1].with_lines([line for line in cases[1].lines if line is not lora])

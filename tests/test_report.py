@@ -439,6 +439,15 @@ def test_a_run_that_was_stopped_while_one_was_still_to_be_tested_has_a_page(run:
         build(run)
 
 
+def test_missing_answers_of_another_seed_are_missed_by_nobody(run: Path) -> None:
+    (first, *_) = (event for event in lines(run, "trials.jsonl") if event["event"] == "tested")
+    again = {**first, "trial": "lora-9", "repeats": first["trial"]}
+    with (run / "trials.jsonl").open("a") as file:
+        for kind in ("started", "finished", "tested"):
+            file.write(json.dumps({**again, "event": kind}) + "\n")
+    assert read(run).text("verdict")
+
+
 def test_an_empty_leaderboard_points_to_the_trials(run: Path) -> None:
     header = (run / "leaderboard.csv").read_text().splitlines()[0]
     (run / "leaderboard.csv").write_text(header + "\n")

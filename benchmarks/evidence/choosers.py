@@ -194,16 +194,20 @@ class InFolds(Chooser):
         kept, left = min(folding.work, room), (1 - RESERVE_SHARE) * limit
         allowance = Allowance(left - kept, None, {}, room / folding.fits, spends_rest=kept >= folding.work)
         race, runner = self.race(allowance, ())
-        line, more = self.through_folds(list(runner.ended.values()), left - race.spent)
+        reserve = RESERVE_SHARE * limit
+        line, more = self.through_folds(list(runner.ended.values()), left - race.spent, reserve)
         return Picked(line, race.spent + more, runner.cut)
 
-    def through_folds(self, lines: Sequence[Line], left: float) -> tuple[Line, float]:
-        """The pick among the best of each method that so much work takes through the folds, and what it took."""
+    def through_folds(self, lines: Sequence[Line], left: float, reserve: float = 0.0) -> tuple[Line, float]:
+        """The pick among the best of each method that so much work takes through the folds, and what it took.
+
+        The first may take `reserve` work more.
+        """
         best = best_of_each(lines)
         ranked = sorted(best.values(), key=lambda line: preference(line["value"], line["log_loss"]), reverse=True)
         baselines = [line["method"] for line in ranked if get(line["method"]).family == "baseline"]
         prices = {line["method"]: self._price(line, best) for line in ranked if line["method"] not in baselines}
-        taken, _ = going_on(prices, left, self.most)
+        taken, _ = going_on(prices, left, self.most, reserve)
         line = self.named([best[method] for method in (*baselines, *taken)])
         return line, math.fsum(prices[method] for method in taken)
 
@@ -242,7 +246,9 @@ def drawn(case: Case, draws: int, validation: int | None = None) -> Iterator[InF
 
 
 def in_fifths(cases: Sequence[Case]) -> InFolds:
-    """The chooser of a cell in folds: what each trial answered to the rows of every fold, pooled, chooses.
+    """The chooser of a cell in folds: what each trial answered to the rows of all folds but the first chooses.
+
+    Those of the first screened, and chose settings and steps; they are no part of it, as in a study.
 
     A trial is used at the check that the first fold prefers, and is worth the mean over the folds of what it
     scores on rows that no study saw: what is handed over, fitted on all rows, is not among what the grid keeps.
@@ -258,16 +264,17 @@ def in_fifths(cases: Sequence[Case]) -> InFolds:
     ]
     first = cases[0]
     metric = metrics.get(first.spec.metric)
-    targets = [target for case in cases for target in case.texts(case.facts["targets"]["validation"])]
+    targets = [target for case in cases[1:] for target in case.texts(case.facts["targets"]["validation"])]
     values = []
-    for same in zip(*(case.lines for case in cases), strict=True):
-        preferred = max(same[0]["checks"], key=lambda check: preference(check["value"], check["log_loss"]))
-        place = same[0]["checks"].index(preferred)
+    for screened, *others in zip(*(case.lines for case in cases), strict=True):
+        preferred = max(screened["checks"], key=lambda check: preference(check["value"], check["log_loss"]))
+        place = screened["checks"].index(preferred)
         answers = [
-            case.texts(line["checks"][min(place, len(line["checks"]) - 1)]["outputs"])
-            for case, line in zip(cases, same, strict=True)
+            answer
+            for case, line in zip(cases[1:], others, strict=True)
+            for answer in case.texts(line["checks"][min(place, len(line["checks"]) - 1)]["outputs"])
         ]
-        values.append(float(metric.score([answer for some in answers for answer in some], targets)))
+        values.append(float(metric.score(answers, targets)))
     each = [Scores.of(case, case.lines) for case in cases]
     (found,) = zip(*(scores.unseen(np.arange(scores.rows)[None]) for scores in each), strict=True)
     whole = np.mean([one.whole for one in found], axis=0)

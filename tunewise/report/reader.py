@@ -92,7 +92,7 @@ def _check_whole(folder: Path, events: Sequence[Fields]) -> None:
             awaited.add(ours)
         elif kind in ("tested", "failed", "pruned"):
             awaited.discard(ours)
-        if kind == "tested":
+        if kind == "tested" and trial not in repeats:  # what another seed answered is evidence that may be missed
             tested = True
             _check_tested(predictions, trial, event)
     missing = [name for name in DERIVED if name not in written]

@@ -45,6 +45,11 @@ class Terms:
     """Whether that is enough for a finalist of average price, and for a tuned one whatever its best step."""
 
     @property
+    def reserve(self) -> float:
+        """Work kept for saving, reporting and forecasts that were too low."""
+        return RESERVE_SHARE * (self.work_limit or 0.0)
+
+    @property
     def tests(self) -> Mapping[str, float]:
         """Work put aside for the one test of each method that needs a model."""
         return self.allowance.tests
@@ -114,7 +119,7 @@ def settle(
     room = MOST_TEST_SHARE * (limit - least - sum(tested.values()))
     kept = min(folding.work, room)
     longest = room / folding.fits if folding.fits else math.inf
-    left = limit * (1 - RESERVE_SHARE) - sum(tested.values()) - kept - saving
+    left = (1 - RESERVE_SHARE) * limit - sum(tested.values()) - kept - saving
     allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=kept >= folding.work)
     return Terms(budget, limit, allowance, dropped, kept, room >= folding.needed)
 

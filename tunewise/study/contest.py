@@ -203,7 +203,7 @@ class Contest:
             forecaster=ground.forecaster,
             is_late=is_late,
         )
-        folds.go(rows, left)
+        folds.go(rows, left, ground.terms.reserve)
         events = read_events(self.folder / JOURNAL)
         through = [row for row in files.best_rows(events) if row.status == "finished"]
         if not ground.task.tested_in_folds:

@@ -80,20 +80,24 @@ def most_finalists(task: Task) -> int:
     return FINALISTS if task.tested_in_folds else sys.maxsize
 
 
-def going_on(prices: Mapping[str, float], left: float, most: int) -> tuple[list[str], list[str]]:
+def going_on(
+    prices: Mapping[str, float], left: float, most: int, reserve: float = 0.0
+) -> tuple[list[str], list[str]]:
     """Which methods go through the other folds, and which of the best `left` work does not hold.
 
     Args:
         prices: what each would take there, the best on the first fold first.
         left: work for all of them together.
         most: methods that go on at most.
+        reserve: work beyond it that the first of them may take: a forecast that was a little too low must not
+            leave the best method out.
     """
     taken: list[str] = []
     left_out: list[str] = []
     for method, price in prices.items():
         if len(taken) == most:
             break
-        if price <= left:
+        if price <= left + (0.0 if taken else reserve):
             taken.append(method)
             left -= price
         else:

@@ -67,11 +67,11 @@ class Folds:
     _standing: Callable[[], dict[str, Any]] = dict
     """Work and seconds of the fit that runs, or ran last."""
 
-    def go(self, rows: Sequence[Row], left: float) -> None:
+    def go(self, rows: Sequence[Row], left: float, reserve: float = 0.0) -> None:
         """Take as many of the finished trials in `rows` through the folds as `left` work holds, one at least.
 
-        Who seemed too dear gets another turn when the others took less than was thought. Called again, it goes on
-        where it ended.
+        The first that is no baseline may take `reserve` work more. Who seemed too dear gets another turn when the
+        others took less than was thought. Called again, it goes on where it ended.
         """
         most = most_finalists(self.task)
         self._events = read_events(self.folder / JOURNAL)
@@ -88,7 +88,8 @@ class Folds:
                 finalists, left_out = list(event["finalists"]), list(event["left_out"])
             else:
                 prices = {method: self._price(by_method[method], "work") for method in waiting_for}
-                finalists, left_out = going_on(prices, left - self.work, most - _others_among(gone_on))
+                spare = 0.0 if _others_among(gone_on) else reserve
+                finalists, left_out = going_on(prices, left - self.work, most - _others_among(gone_on), spare)
                 if not gone_on and not baselines and not finalists and left_out:
                     finalists.append(left_out.pop(0))
                 if gone_on and not finalists:

@@ -4,8 +4,8 @@ A `Race` asks its runner for trials and decides by their outcomes and their coun
 works, or repeats from the journal what was done before; that of `tunewise plan` only forecasts. Both therefore go
 through the same decisions.
 
-1. Baselines and zero-shot always.
-2. Prompts with demonstrations, for at most a fifth of the work.
+1. Baselines always; they are what a budget must hold.
+2. Prompts, zero-shot first, for at most a fifth of the work.
 3. Tuned methods, the most promising first: every rate up to a rung, the best rate (by validation log-loss) to the
    end; the first rate alone where validation rows are few. Before each of them breadth is cut, until what waits
    fits by its forecast (`ladders`); what cannot fit is said, not squeezed.
@@ -110,7 +110,7 @@ class Race:
     def _free_unless_tested(self, method: Any) -> None:
         """What was put aside for its test, where none of its trials finished."""
         if self.best_of(method.name) is None:
-            self._freed += self._test(method)
+            self._give_up([method])
 
     def _test(self, method: Any) -> float:
         return self.allowance.tests.get(method.name, 0.0)
@@ -165,7 +165,7 @@ class Race:
         if not self._tuned_before and not any(self._redone(one) for one in able if one in leading(found)):
             # The first fits there whole, so that one does whichever step it is used at: the most promising goes
             # with fewer passes, rather than another one with fewer.
-            short = shortened(leading(found), self._redone)
+            short = shortened(found, self._redone)
             able = [short, *(one for one in able if one.method is not short.method)] if short else able
         for ladder in found:
             if ladder.method not in [one.method for one in able]:
@@ -178,7 +178,7 @@ class Race:
         surely = [ladder for ladder in able if self._redone(ladder)]
         if surely:
             return min(surely, key=lambda one: one.standing)
-        short = shortened(able, self._redone)
+        short = shortened([one for one in ladders if self._starts(one.method)], self._redone)
         for ladder in ladders if short is None else ():
             self.runner.say(f"{ladder.method.name}: {TOO_DEAR_AGAIN}")
         return short

@@ -86,7 +86,7 @@ class Runner(Protocol):
         ...
 
     def give_up(self, method: str) -> None:
-        """Take a method out of the race before its first trial: it will not be tested either."""
+        """Take a method out of the race without a finished trial: it will not be tested either."""
         ...
 
     def say(self, text: str) -> None:

@@ -1,0 +1,57 @@
+"""How tuned trials stand on their way, against the best prompt: what a trial is worth that is cut short.
+
+Of every tuned method its first setting, on the validation rows of each cell: the best score up to each pass minus
+that of the best prompt, the mean over cells, and on how many the prompt is better. The best of more checks is
+higher by chance too, and so is the best prompt of several.
+
+    python benchmarks/evidence/passes.py
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+
+from outcomes import Case, cases
+
+from tunewise.study.forecast import BATCH_SIZE, steps_of
+
+Ahead = Mapping[tuple[str, int, int], float]
+"""By method, pass and number of passes: the score minus that of the best prompt."""
+
+
+def ahead(case: Case) -> Ahead:
+    """Of one cell."""
+    prompts = [line["value"] for line in case.lines if line["asks_a_model"] and not _is_tuned(line)]
+    found: dict[tuple[str, int, int], float] = {}
+    for line in case.listed():
+        name, parameters = line["method"], line["parameters"]
+        if not _is_tuned(line) or any(method == name for method, _, _ in found):
+            continue
+        steps = steps_of(case.facts["rows"]["train"], parameters.get("batch_size", BATCH_SIZE))
+        for passes in range(1, parameters["epochs"] + 1):
+            checked = [check["value"] for check in line["checks"] if check["step"] <= passes * steps]
+            if checked:
+                found[name, passes, parameters["epochs"]] = max(checked) - max(prompts)
+    return found
+
+
+def _is_tuned(line: Mapping[str, object]) -> bool:
+    parameters = line["parameters"]
+    return isinstance(parameters, Mapping) and "epochs" in parameters
+
+
+def table(found: list[Ahead]) -> str:
+    """One line a pass."""
+    lines = [f"{len(found)} cells; points ahead of the best prompt, behind it on"]
+    for key in sorted({key for one in found for key in one}):
+        values = [one[key] for one in found if key in one]
+        behind = sum(value < 0 for value in values)
+        name, passes, whole = key
+        mean = 100 * statistics.fmean(values)
+        lines.append(f"  {name:18}{passes:3} of {whole:2} passes {mean:6.1f}   {behind:2} of {len(values)}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table([ahead(case) for case in cases()]))
