@@ -413,7 +413,7 @@ def test_a_run_all_of_whose_finalists_failed_in_the_folds_is_not_damaged(run: Pa
     assert "no memory" in page.text("trials")
 
 
-@pytest.mark.parametrize("left", ["in the race", "for want of time", "another seed"])
+@pytest.mark.parametrize("left", ["in the race", "for want of time", "another seed", "from an earlier turn"])
 def test_a_run_that_was_stopped_while_one_was_still_to_be_tested_has_a_page(run: Path, left: str) -> None:
     events = lines(run, "trials.jsonl")
     tested = [event for event in events if event["event"] == "tested"]
@@ -425,6 +425,10 @@ def test_a_run_that_was_stopped_while_one_was_still_to_be_tested_has_a_page(run:
         told = [*before, {**last, "event": "failed", "reason": "x", "error": "Error"}, screened, *tested[:-1]]
     elif left == "for want of time":  # it was told so, and another one is on its way
         told = [*before, screened, *tested[:-2], {**last, "event": "pruned", "reason": "x"}]
+    elif left == "from an earlier turn":  # others were screened since
+        second = {**screened, "finalists": methods[-1:]}
+        told = [*before, {**screened, "finalists": methods[:-1]}, second, *tested[:-1]]
+        told = [event for event in told if not (event["event"] == "tested" and event is tested[0])] + [last]
     else:
         again = {**last, "event": "finished", "trial": "lora-9", "repeats": last["trial"]}
         told = [*before, again, {**screened, "event": "nominated"}, *tested]
@@ -433,7 +437,8 @@ def test_a_run_that_was_stopped_while_one_was_still_to_be_tested_has_a_page(run:
         (run / name).unlink()
     assert "No recommendation yet" in read(run).text("verdict")
     with (run / "trials.jsonl").open("a") as file:  # nothing is awaited any more
-        trial = {"in the race": last, "for want of time": tested[-2]}.get(left, {**last, "trial": "lora-9"})
+        waited = {"in the race": last, "for want of time": tested[-2], "from an earlier turn": tested[0]}
+        trial = waited.get(left, {**last, "trial": "lora-9"})
         file.write(json.dumps({**trial, "event": "failed", "reason": "x", "error": "Error"}) + "\n")
     with pytest.raises(CandidateError, match=r"leaderboard\.csv is missing"):
         build(run)

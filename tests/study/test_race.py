@@ -17,7 +17,7 @@ from tunewise.methods import registered
 from tunewise.methods.base import FAMILIES
 from tunewise.settings import Budget
 from tunewise.study.budget import settle
-from tunewise.study.folding import going_on
+from tunewise.study.folding import Folding, folding_of, going_on
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.ladders import LEAST_SHARE, Ladder, fit_in
 from tunewise.study.policy import PREFERRED_SHARE, Race
@@ -447,6 +447,27 @@ def test_a_chain_follows_the_plain_method_at_whose_rate_it_goes() -> None:
     trained = list(dict.fromkeys(p.method.name for p in runner.asked if (p.method.work or "").startswith("train")))
     assert trained.index("lora") < trained.index("prompt-then-lora")
     assert {p.parameters["learning_rate"] for p in runner.asked if p.method.name == "prompt-then-lora"} == {5e-4}
+
+
+def test_a_chain_promises_no_more_than_its_plain_method() -> None:
+    runner = Pretending()
+    promise = {"hybrid": 2.0, "fine-tuning": 0.5, "prompt tuning": 1.0}
+    Race(SPEC, None, METHODS, FORECASTER, Allowance(None, None), runner, promise).go()
+    trained = list(dict.fromkeys(p.method.name for p in runner.asked if (p.method.work or "").startswith("train")))
+    assert trained == ["soft-prompt", "lora", "full", "prompt-then-lora"]
+
+
+def test_a_chain_without_its_start_takes_no_room_in_the_folds() -> None:
+    def work(names: set[str]) -> Folding:
+        methods = [method for method in METHODS if method.name in names]
+        return folding_of(SPEC, None, methods, FORECASTER, 5, 4)
+
+    alone = work({"majority", "lora"})
+    assert work({"majority", "lora", "prompt-then-lora"}) == alone
+    assert (
+        work({"majority", "lora", "few-shot", "prompt-then-lora"}).work
+        > work({"majority", "lora", "few-shot"}).work
+    )
 
 
 PROMISES = st.dictionaries(st.sampled_from(FAMILIES), st.floats(-1, 2))
