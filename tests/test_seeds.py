@@ -12,7 +12,8 @@ import pytest
 
 from tests.tiny import colour_task, in_float32
 from tunewise import api
-from tunewise.recommend.evidence import Evidence, read_evidence
+from tunewise.recommend.evidence import Evidence
+from tunewise.recommend.reader import read_evidence
 from tunewise.recommend.seeds import seeds
 from tunewise.study.journal import read_events, repeats_of
 

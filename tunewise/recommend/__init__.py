@@ -20,9 +20,10 @@ from pathlib import Path
 from tunewise.cost import USUAL
 from tunewise.errors import SettingError
 from tunewise.recommend.cautions import cautions
-from tunewise.recommend.costs import break_evens, conditions, front
-from tunewise.recommend.evidence import Evidence, read_evidence
+from tunewise.recommend.demand import break_evens, conditions, front
+from tunewise.recommend.evidence import Evidence
 from tunewise.recommend.learning import learning
+from tunewise.recommend.reader import read_evidence
 from tunewise.recommend.reasons import ANSWERS, Findings, Reason, reasons
 from tunewise.recommend.recommendation import Compared, Recommendation
 from tunewise.recommend.seeds import seeds

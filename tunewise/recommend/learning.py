@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunewise.errors import CandidateError
-from tunewise.recommend.costs import rounded
+from tunewise.recommend.demand import rounded
 from tunewise.run_files import CURVE, CURVE_AGAIN, Fields, read_lines
 from tunewise.statistics.curves import (
     LEAST_DRAWS,
