@@ -77,6 +77,7 @@ class Mcc(LabelCounts):
     """
 
     name: str = "mcc"
+    lowest: float = -1.0
 
     def from_sums(self, sums: Floats) -> Floats:
         """MCC from hits, targets and outputs per label."""

@@ -43,6 +43,10 @@ class Metric(Protocol):
     def is_rate(self) -> bool:
         """True when `rows` are 0 or 1, so that the methods for proportions (Wilson, McNemar, Tango) apply."""
 
+    @property
+    def lowest(self) -> float:
+        """The lowest score there is."""
+
     def score(self, outputs: Sequence[str], targets: Sequence[str]) -> float:
         """The score of all rows together; raises DataError for no rows or unequal lengths."""
 
@@ -60,6 +64,7 @@ class RowMean(ABC):
     name: str
     kind: str
     is_rate: bool
+    lowest: float = 0.0
 
     @abstractmethod
     def values(self, outputs: Sequence[str], targets: Sequence[str]) -> Floats:
@@ -92,6 +97,7 @@ class OfSums(ABC):
     name: str
     kind: str
     is_rate: bool = False
+    lowest: float = 0.0
 
     @abstractmethod
     def terms(self, outputs: Sequence[str], targets: Sequence[str]) -> Floats:

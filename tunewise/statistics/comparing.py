@@ -50,7 +50,7 @@ def score_interval(
     rows = metric.rows(outputs, targets) if metric.is_rate and groups is None else None
     if rows is not None:
         return wilson(int(rows.sum()), len(rows))
-    return bca(metric.resampler(outputs, targets), len(targets), seed=seed, groups=groups)
+    return bca(metric.resampler(outputs, targets), len(targets), seed=seed, groups=groups, lowest=metric.lowest)
 
 
 def paired_difference(
@@ -77,6 +77,7 @@ def paired_difference(
         seed=seed,
         groups=groups,
         is_difference=True,
+        lowest=metric.lowest,
     )
     both = drawn.interval()
     return Difference(drawn.value, both.low, both.high, drawn.p_value(), drawn.interval(0.90).high, both.method)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from tunewise.errors import DataError
 from tunewise.statistics.interval import CONFIDENCE, NORMAL, SAME, Interval
@@ -32,6 +34,8 @@ class Bootstrap:
     """How many independent units were resampled: rows, or groups."""
     method: str
     is_difference: bool = False
+    lowest: float = 0.0
+    """The lowest score that the metric can have; the highest is 1."""
 
     @property
     def is_degenerate(self) -> bool:
@@ -39,7 +43,11 @@ class Bootstrap:
         return bool(np.ptp(self.scores) <= SAME) or self.units < 2
 
     def interval(self, confidence: float = CONFIDENCE) -> Interval:
-        """The BCa interval (Efron 1987).
+        """The BCa interval (Efron 1987), its ends as far from the value as so few units ask for, within what can be.
+
+        Resamples of G units spread by the root of (G - 1) / G too little, and G units tell their own spread badly,
+        so Student's quantile takes the place of the normal one (compare Hesterberg 2015, section 5.1): with 300
+        rows 0.6 % wider, with 5 groups 1.6 times as wide.
 
         When every resample scores the same, its width would be 0, which no finite test supports. Then the
         score is treated as a proportion of the units: Wilson's interval for a score, Tango's for a
@@ -59,32 +67,52 @@ class Bootstrap:
             shrink = 1 - self.acceleration * shifted
             ends.append(NORMAL.cdf(bias + shifted / shrink) if shrink > 0 else tail)
         low, high = np.quantile(self.scores, ends)
-        return Interval(min(float(low), self.value), max(float(high), self.value), self.method)
+        quantile = (1 + confidence) / 2
+        wider = self._few * float(stats.t.ppf(quantile, self.units - 1)) / NORMAL.inv_cdf(quantile)
+        least, most = self._range
+        return Interval(
+            max(least, self.value - wider * max(0.0, self.value - float(low))),
+            min(most, self.value + wider * max(0.0, float(high) - self.value)),
+            self.method,
+        )
 
     def p_value(self) -> float:
         """Two-sided p value of the value being 0, from resamples shifted to a mean difference of 0.
 
         The achieved significance level (k + 1) / (R + 1), with k the resamples whose distance from the
-        observed difference is at least that difference (Davison and Hinkley 1997, section 4.4). It is never
-        below 2 / 2^units, the least that flipping signs of so few units could give.
+        observed difference is at least that difference (Davison and Hinkley 1997, section 4.4), by Student's
+        distribution instead of the normal one, as in `interval`. It is never below 2 / 2^units, the least that
+        flipping signs of so few units could give.
         """
         if abs(self.value) <= SAME:
             return 1.0
         floor = min(1.0, 2.0 ** (1 - self.units))
         if self.is_degenerate:
             return floor
-        extreme = np.abs(self.scores - self.value) >= abs(self.value) - SAME
-        return max(floor, float((extreme.sum() + 1) / (len(self.scores) + 1)))
+        extreme = self._few * np.abs(self.scores - self.value) >= abs(self.value) - SAME
+        level = float((extreme.sum() + 1) / (len(self.scores) + 1))
+        return max(floor, 2 * float(stats.t.sf(NORMAL.inv_cdf(1 - level / 2), self.units - 1)))
+
+    @property
+    def _few(self) -> float:
+        """By how much resamples spread too little."""
+        return math.sqrt(self.units / (self.units - 1))
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        """The least and the most that the value can be."""
+        return (self.lowest - 1.0, 1.0 - self.lowest) if self.is_difference else (self.lowest, 1.0)
 
     def _as_proportion(self, confidence: float) -> Interval:
+        span = 1.0 - self.lowest
         if self.is_difference:
-            limits = tango(
-                max(self.value, 0) * self.units, max(-self.value, 0) * self.units, self.units, confidence
-            )
+            shares = max(self.value, 0) / span * self.units, max(-self.value, 0) / span * self.units
+            limits, start = tango(*shares, self.units, confidence), 0.0
         else:
-            limits = wilson(min(max(self.value, 0.0), 1.0) * self.units, self.units, confidence)
-        low, high = min(limits.low, self.value), max(limits.high, self.value)
-        return Interval(low, high, f"{limits.method} (every resample equal)")
+            share = min(max((self.value - self.lowest) / span, 0.0), 1.0)
+            limits, start = wilson(share * self.units, self.units, confidence), self.lowest
+        low, high = (start + span * end for end in (limits.low, limits.high))
+        return Interval(min(low, self.value), max(high, self.value), f"{limits.method} (every resample equal)")
 
 
 def bootstrap(
@@ -95,6 +123,7 @@ def bootstrap(
     seed: int = 0,
     groups: Sequence[str] | None = None,
     is_difference: bool = False,
+    lowest: float = 0.0,
 ) -> Bootstrap:
     """Resample `n` rows, or whole groups of rows (Field and Welsh 2007), and score every resample.
 
@@ -109,6 +138,7 @@ def bootstrap(
         units=units,
         method="bca" if groups is None else "bca by group",
         is_difference=is_difference,
+        lowest=lowest,
     )
 
 
@@ -119,10 +149,12 @@ def bca(
     resamples: int = RESAMPLES,
     seed: int = 0,
     groups: Sequence[str] | None = None,
+    lowest: float = 0.0,
     confidence: float = CONFIDENCE,
 ) -> Interval:
     """The BCa bootstrap interval of a score; see `bootstrap` for the arguments."""
-    return bootstrap(scores_of, n, resamples=resamples, seed=seed, groups=groups).interval(confidence)
+    drawn = bootstrap(scores_of, n, resamples=resamples, seed=seed, groups=groups, lowest=lowest)
+    return drawn.interval(confidence)
 
 
 def draws(n: int, resamples: int, seed: int, groups: Sequence[str] | None = None) -> Iterator[Floats]:
