@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from statistics import fmean
 from typing import Any
 
 import pytest
 
 from tunewise import Task
 from tunewise.errors import DataError, SettingError
+from tunewise.reading.noise import Agreement, agreement
 from tunewise.reading.shift import shifts
+from tunewise.task import Example
 
 WORDS = ("amber", "birch", "cedar", "dune", "ember", "fern", "grove", "heath", "iris", "jade", "kelp", "lake")
 
@@ -130,13 +134,36 @@ def test_noisy_labels_set_a_ceiling() -> None:
     task = Task.read(doubled, input="text", target="label")
     profile = task.profile
     assert profile is not None
-    assert (profile.repeated_inputs, profile.repeated_rows, profile.repeated_agreeing) == (60, 120, 117)
+    assert (profile.repeated_inputs, profile.repeated_agreement) == (60, 57 / 60)
     (said,) = [text for text in profile.warnings if "stand more than once" in text]
-    assert "2.5 % of their rows carry another label" in said
-    assert "about 0.975 of them" in said
+    assert "5.0 % carry different labels" in said
+    assert "about 0.974 of them" in said
     clean = Task.read([{**row, "text": row["text"] + mark} for row in rows(60) for mark in ("", "!")])
     assert clean.profile is not None
     assert not any("stand more than once" in text for text in clean.profile.warnings)
+
+
+@pytest.mark.parametrize(("labels", "noise"), [(2, 0.2), (2, 0.25), (3, 0.2)])
+def test_the_ceiling_is_not_above_what_labels_drawn_at_random_allow(labels: int, noise: float) -> None:
+    rng, held, errors = random.Random(labels), 0, []
+    for _ in range(30):
+        pairs = [(number, rng.random() < noise) for number in range(300) for _ in range(2)]
+        drawn = [
+            Example(0, {"text": f"question {number}"}, str(rng.randrange(1, labels) if wrong else 0))
+            for number, wrong in pairs
+        ]
+        found = agreement(drawn)
+        held += found.interval.low <= 1 - noise <= found.interval.high
+        errors.append(found.ceiling - (1 - noise))
+    assert -0.01 < fmean(errors) < (0.01 if labels == 2 else 0.03)  # of three labels only a bound is known
+    if labels == 2:
+        assert held >= 26
+
+
+def test_inputs_half_of_which_are_pure_chance_have_a_bound_for_a_ceiling() -> None:
+    clean = Agreement(inputs=1000, share=0.75, labels=2)  # half agree always, half with a chance of a half
+    assert clean.ceiling >= 0.75
+    assert clean.interval.low < clean.ceiling < clean.interval.high
 
 
 def test_inputs_that_differ_in_one_word_say_nothing_of_noise() -> None:
@@ -163,5 +190,18 @@ def test_few_moments_leave_one_at_least_for_each_split(shares: tuple[int, ...], 
 
 
 def test_more_validation_rows_than_there_are_is_refused_by_time_too() -> None:
-    with pytest.raises(DataError, match="expected at most 78 for validation"):
+    with pytest.raises(DataError, match="expected at most 79 for validation"):
         Task.read(rows(), input="text", target="label", time="day", validation=300)
+
+
+def test_a_number_of_validation_rows_is_taken_by_time_from_texts_as_well() -> None:
+    given = [{**row, "label": f"an answer, {number} words long"} for number, row in enumerate(rows())]
+    task = Task.read(given, input="text", target="label", kind="generation", time="day", validation=20)
+    assert days(task, "validation") == list(range(60, 80))
+
+
+def test_a_row_that_is_left_out_needs_no_time() -> None:
+    given = rows()
+    given[3].update(day=None, label=None)
+    task = Task.read(given, input="text", target="label", time="day", drop_incomplete=True)
+    assert len(task.train) + len(task.validation) + len(task.test) == 99

@@ -206,7 +206,6 @@ def test_whiskers_stand_where_the_numbers_are(run: Path) -> None:
         ("superior", "better than every other finalist"),
         ("non-inferior", "with no finalist more than 2 points better"),
         ("undecided", "the test cannot tell it from"),
-        ("undecided", "with about 740 more test rows it could"),
         ("too_few_rows", "too few rows to claim"),
     ],
 )
@@ -220,11 +219,15 @@ def test_verdict_says_the_status_in_plain_words(tmp_path: Path, status: str, wor
         assert sentence in text
 
 
-def test_undecided_without_a_number_of_rows_promises_none(run: Path) -> None:
-    change(run, "recommendation.json", status="undecided", rows_needed=None, tied_with=[])
+def test_undecided_beside_none_that_is_tied_says_what_was_not_shown(run: Path) -> None:
+    change(run, "recommendation.json", status="undecided", rows_needed=None, tied_with=[], nominee="lora")
     text = read(run).text("verdict")
-    assert "the test cannot show that it is best" in text
+    assert "though the test could not show it within 2 points of every other finalist;" in text
     assert "more test rows" not in text
+    change(run, "recommendation.json", nominee="few-shot", rows_needed=1240)
+    text = read(run).text("verdict")
+    assert "though it had the highest validation score, and the test could not show the cheaper few-shot" in text
+    assert "(about 740 more test rows could, if they are equally good)" in text
 
 
 def test_costs_are_told_with_where_each_breaks_even(run: Path) -> None:

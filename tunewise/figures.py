@@ -87,3 +87,18 @@ def bytes_of(text: str, what: str) -> float:
 def clean(text: Any) -> str:
     """`text` in one line, without characters that would steer the terminal."""
     return "".join(character if character.isprintable() else " " for character in str(text))
+
+
+def not_shown(pick: str, nominee: str, margin: float, test: str) -> str:
+    """What an undecided test was asked, and did not show.
+
+    Args:
+        pick: the candidate that is recommended.
+        nominee: the one that the test was asked about.
+        margin: in points.
+        test: what to call the test.
+    """
+    what = f"within {margin:g} point{'' if margin == 1 else 's'} of every other finalist" if margin else ""
+    whom = "it" if pick == nominee else f"the cheaper {nominee}"
+    said = f"{test} could not show {whom} {what or 'as good as every other finalist'}"
+    return said if pick == nominee else f"it had the highest validation score, and {said}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunewise import statistics
+from tunewise import metrics, statistics
 from tunewise.errors import DataError
 from tunewise.statistics import Floats
 
@@ -20,7 +20,7 @@ def mean_of(values: Floats) -> statistics.ScoresOf:
 
 
 def test_bca_agrees_with_scipy_on_skewed_data() -> None:
-    values = np.random.default_rng(1).exponential(size=80)
+    values = np.random.default_rng(1).exponential(size=80) / 20
     ours = statistics.bca(mean_of(values), len(values), seed=3)
     theirs = stats.bootstrap(
         (values,), np.mean, n_resamples=4000, method="BCa", rng=np.random.default_rng(5)
@@ -89,6 +89,33 @@ def test_a_single_group_gives_a_wide_interval_instead_of_none() -> None:
     assert interval.high - interval.low > 0.6
 
 
+@pytest.mark.parametrize("groups", [2, 3, 7])
+def test_few_groups_seldom_show_that_the_worse_is_not(groups: int) -> None:
+    rng, passed = np.random.default_rng(groups), 0
+    group = np.arange(60) % groups
+    names = [str(one) for one in group]
+    for _ in range(150):
+        values = rng.normal(0.02, 0.05, groups)[group] + rng.normal(0, 0.2, 60)
+        drawn = statistics.bootstrap(mean_of(values), 60, resamples=400, groups=names, is_difference=True)
+        passed += drawn.interval(0.90).high < 0.02
+    assert passed <= 0.1 * 150  # resamples as they are pass in 24, 17 and 10 % of draws
+
+
+def test_an_interval_stays_within_what_a_score_can_be() -> None:
+    found = statistics.bca(mean_of(np.array([1.0, 1.0, 0.0, 1.0])), 4, groups=["a", "a", "b", "c"])
+    assert found.low >= 0.0
+    assert found.high <= 1.0
+    negative = statistics.bca(mean_of(np.array([-1.0, 1.0, 1.0])), 3, groups=["a", "b", "c"], lowest=-1.0)
+    assert negative.low < 0.0
+
+
+def test_a_difference_of_correlations_may_be_more_than_one() -> None:
+    targets, mixed = ["a", "b"] * 30, ["b", "a"] * 30
+    found = statistics.paired_difference(metrics.get("mcc"), targets, mixed, targets, ["one group"] * 60)
+    assert found.value == pytest.approx(2.0)
+    assert found.low < 2.0 <= found.high
+
+
 def test_bootstrap_refuses_no_rows_and_missing_groups() -> None:
     with pytest.raises(DataError, match="no rows"):
         statistics.bca(mean_of(np.zeros(0)), 0)
@@ -100,9 +127,9 @@ def test_bca_covers_a_skewed_mean() -> None:
     rng = np.random.default_rng(9)
     inside = []
     for _ in range(200):
-        values = rng.exponential(size=40)
+        values = rng.exponential(size=40) / 20
         interval = statistics.bca(mean_of(values), 40, resamples=500)
-        inside.append(interval.low <= 1 <= interval.high)
+        inside.append(interval.low <= 1 / 20 <= interval.high)
     assert 0.88 < np.mean(inside) < 0.98
 
 

@@ -97,7 +97,7 @@ def test_seeds_that_all_score_the_same_leave_no_doubt_but_that_of_the_rows() -> 
 
 
 def test_a_difference_needs_scores_and_rows() -> None:
-    with pytest.raises(DataError, match="found 0 and 1 scores on 1 rows"):
+    with pytest.raises(DataError, match="found 0 and 1 scores on 1 independent rows"):
         method_difference([], [0.5], row_variance=0.1, rows=1)
 
 

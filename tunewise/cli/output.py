@@ -29,7 +29,7 @@ MOST_SHOWN = 12
 STANDING = {
     "superior": "shown to be better than every other finalist",
     "non-inferior": "shown to lose less than {margin} to every other finalist",
-    "undecided": "this test cannot tell it from every other finalist",
+    "undecided": "{undecided}",
     "too_few_rows": "there are too few rows to tell",
 }
 
@@ -227,7 +227,8 @@ def headline(recommendation: Any) -> str:
     """The recommendation in one sentence."""
     low, high = recommendation.ci
     margin = f"{recommendation.margin:g} point{'' if recommendation.margin == 1 else 's'}"
-    standing = STANDING[recommendation.status].format(margin=margin)
+    undecided = figures.not_shown(recommendation.pick, recommendation.nominee, recommendation.margin, "this test")
+    standing = STANDING[recommendation.status].format(margin=margin, undecided=undecided)
     if recommendation.runner_up is None:
         standing = "it is the only finalist"
     if recommendation.left_out:

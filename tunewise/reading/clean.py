@@ -9,7 +9,7 @@ Nothing is dropped silently: each step gives back what it left out, for the prof
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,18 +102,6 @@ def conflicts(examples: Sequence[Example]) -> list[Conflict]:
         for same in together.values()
         if len({example.target for example in same}) > 1
     ]
-
-
-def agreement(examples: Sequence[Example]) -> tuple[int, int, int]:
-    """Inputs that stand more than once, their rows, and how many of these carry the most frequent target there.
-
-    Only inputs that are the same but for case and punctuation: near-duplicates may differ in the word that counts.
-    """
-    targets: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for example in examples:
-        targets[key_of(example)][example.target] += 1
-    several = [counts for counts in targets.values() if counts.total() > 1]
-    return len(several), sum(counts.total() for counts in several), sum(max(counts.values()) for counts in several)
 
 
 def without_leaks(examples: Sequence[Example], given: Sequence[Example], likeness: Likeness) -> Leaks:

@@ -14,24 +14,20 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tunewise.figures import counted
 from tunewise.reading.answers import IMBALANCED, majority_share
 from tunewise.reading.clean import Conflict
+from tunewise.reading.noise import NOTHING_REPEATED, Agreement
 from tunewise.reading.shift import shifts
 from tunewise.reading.splits import DEFAULT_TEST
 from tunewise.task import Choices, Dataset, Task
-
-if TYPE_CHECKING:
-    from tunewise.statistics import Interval
 
 MOST_ROWS_SHOWN = 20
 MOST_CONFLICTS_SHOWN = 10
 FEW_TEST_ROWS = 100
 FEW_ROWS_A_LABEL = 10
-FEW_INPUTS = 30
-"""Inputs that stand more than once below which nothing is said of how noisy labels are."""
 _FEW_ROWS = (
     (
         "train",
@@ -84,11 +80,8 @@ class Profile:
     """Groups in all splits; None when the task has none."""
     repeated_inputs: int = 0
     """Inputs that stand more than once, before repeats were left out."""
-    repeated_rows: int = 0
-    """Their rows."""
-    repeated_agreeing: int = 0
-    """Of these, rows with the most frequent target of their input; their share is the accuracy that labels as
-    noisy as these allow."""
+    repeated_agreement: float = 1.0
+    """Of pairs of rows of such an input, the share with the same target."""
     warnings: tuple[str, ...] = ()
     """What a reader should know, one sentence each."""
 
@@ -125,8 +118,8 @@ class Findings:
     """Likeness was given up: the inputs share most of their words."""
     notices: tuple[str, ...] = ()
     """Sentences on what was guessed and may not be meant."""
-    agreement: tuple[int, int, int] = (0, 0, 0)
-    """Inputs that stand more than once, their rows, and how many carry the most frequent target of theirs."""
+    agreement: Agreement = NOTHING_REPEATED
+    """What inputs that stand more than once say of the labels."""
     by_time: bool = False
     """Whether the newest rows are the test."""
     may_shift: bool = False
@@ -164,13 +157,12 @@ def profile_of(task: Task, found: Findings) -> Profile:
         near_duplicate_clusters=len(found.cluster_sizes),
         near_duplicates=sum(found.cluster_sizes),
         groups=len({example.group for example in examples}) if task.spec.group else None,
-        repeated_inputs=found.agreement[0],
-        repeated_rows=found.agreement[1],
-        repeated_agreeing=found.agreement[2],
+        repeated_inputs=found.agreement.inputs,
+        repeated_agreement=found.agreement.share,
         warnings=(
             *found.notices,
             *_of_cleaning(found, classification),
-            *(_of_noise(*found.agreement) if classification else ()),
+            *(_of_noise(found.agreement) if classification else ()),
             *(shifts(task) if found.may_shift and len(task.train) else ()),
             *(_of_times(task) if found.by_time else ()),
             *_of_splits(_readable(labels, task), share, len(task.test)),
@@ -243,28 +235,16 @@ def _of_times(task: Task) -> list[str]:
     return [f"The newest {100 * share:.0f} % of the rows are the test: so many are of the newest time, or times."]
 
 
-def noise_ceiling(inputs: int, rows: int, agreeing: int) -> Interval | None:
-    """The accuracy that labels allow, by inputs that stand more than once; None where that says nothing.
-
-    Rows of one input are not independent, so the interval counts inputs.
-    """
-    from tunewise.statistics import wilson
-
-    if inputs < FEW_INPUTS or agreeing >= rows:
-        return None
-    return wilson(inputs * agreeing / rows, inputs)
-
-
-def _of_noise(inputs: int, rows: int, agreeing: int) -> list[str]:
+def _of_noise(found: Agreement) -> list[str]:
     """What labels allow, where enough inputs stand more than once and some of them with another label."""
-    ceiling = noise_ceiling(inputs, rows, agreeing)
-    if ceiling is None:
+    if not found.tells:
         return []
+    ends = found.interval
     return [
-        f"{inputs:,} inputs stand more than once, and {100 * (1 - agreeing / rows):.1f} % of their rows carry "
-        "another label than most rows of the same input. If the others are labelled as they are, no model can be "
-        f"right in more than about {agreeing / rows:.3f} of them (95 % interval {ceiling.low:.3f} to "
-        f"{ceiling.high:.3f})."
+        f"{found.inputs:,} inputs stand more than once, and of two rows of the same input "
+        f"{100 * (1 - found.share):.1f} % carry different labels. If the others are labelled as they are, no "
+        f"model can be right in more than about {found.ceiling:.3f} of them (95 % interval {ends.low:.3f} to "
+        f"{ends.high:.3f})."
     ]
 
 

@@ -17,8 +17,9 @@ from typing import Any
 
 from tunewise.errors import DataError, SettingError
 from tunewise.reading import answers, splits
-from tunewise.reading.clean import agreement, conflicts, to_examples, without_leaks, without_repeats
+from tunewise.reading.clean import conflicts, to_examples, without_leaks, without_repeats
 from tunewise.reading.columns import Columns, check_column, choose
+from tunewise.reading.noise import agreement
 from tunewise.reading.profile import Findings, profile_of
 from tunewise.reading.similar import Likeness, in_clusters, likeness, near_clusters
 from tunewise.reading.sources import Opened
@@ -148,7 +149,7 @@ def _by_time(
             "for the test. Leave one out."
         )
     assert asked.time is not None
-    when = dict(enumerate(moments(table, asked.time)))
+    when = moments(table, asked.time, [example.row for example in data])
     if len({when[example.row] for example in data}) < MOMENTS:
         raise DataError(
             f'{table.name}, column "{asked.time}": found fewer than {MOMENTS} different times; expected one at '
@@ -159,7 +160,7 @@ def _by_time(
     data, test = newest(data, when, splits.share_of(splits.DEFAULT_TEST, len(data)), 2 if apart else 1)
     if isinstance(wanted, Table) or not apart:
         return data, validation, test
-    count = _validation_rows(wanted, [example.target for example in data], table.name)
+    count = _validation_rows(wanted, ["a training row"] * len(data), table.name)  # labels are not spread by time
     data, validation = newest(data, when, count, 1)
     return data, validation, test
 

@@ -1,7 +1,7 @@
 """Rows by time: the newest for the test, those before them for validation.
 
->>> moments(from_records([{"at": "2024-05-01"}, {"at": "2024-04-01"}], "the list"), "at")
-[1714521600.0, 1711929600.0]
+>>> moments(from_records([{"at": "2024-05-01"}, {"at": "2024-04-01"}], "the list"), "at", [0, 1])
+{0: 1714521600.0, 1: 1711929600.0}
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tunewise.reading.tables import Table
 from tunewise.task import Example
 
 
-def moments(table: Table, column: str) -> list[float]:
-    """When each row of `table` is from: a number as it is, a date in seconds since 1970; larger is newer.
+def moments(table: Table, column: str, rows: Sequence[int]) -> dict[int, float]:
+    """When each of these rows of `table` is from: a number as it is, a date in seconds since 1970.
 
     Raises:
         DataError: there is no such column, or a cell is neither a number nor an ISO 8601 date.
@@ -27,11 +27,11 @@ def moments(table: Table, column: str) -> list[float]:
     check_column(table, column)
     cells = texts(table.cells[column])
     for read in (_number, _date):
-        found = [None if cell is None else read(cell) for cell in cells]
-        if all(moment is not None for moment in found):
-            return [float(moment) for moment in found if moment is not None]
-    wrong = [row for row, cell in enumerate(cells) if cell is None or _number(cell) is _date(cell) is None]
-    row = wrong[0] if wrong else next(row for row, cell in enumerate(cells) if _date(cells[row] or "") is None)
+        found = {row: read(cells[row] or "") for row in rows}
+        if None not in found.values():
+            return {row: float(moment) for row, moment in found.items() if moment is not None}
+    wrong = [row for row in rows if _number(cells[row] or "") is _date(cells[row] or "") is None]
+    row = wrong[0] if wrong else next(row for row in rows if _date(cells[row] or "") is None)
     raise DataError(
         f'{table.name}, column "{column}", {table.where([row])}: found {cells[row] or "nothing"!r}; expected in '
         "every row a number, or in every row a date as 2024-05-31 or 2024-05-31T08:30 (ISO 8601). Write them so."

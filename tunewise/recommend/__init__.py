@@ -55,6 +55,8 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
     margin = evidence.margin if margin is None else margin
     other = bool(left_out) or wishes.demand != USUAL or not math.isclose(margin, evidence.margin)
     findings = replace(_findings(evidence, margin), afterwards=other, left_out=left_out)
+    named = findings.reference, findings.nominee
+    findings = replace(findings, stand_in=not other and evidence.nominated not in (None, named))
     pick = evidence.entry(findings.verdict.pick)
     runner_up = next((entry.candidate for entry in evidence.entries if entry is not pick), None)
     price = _price(evidence, wishes)
@@ -209,11 +211,11 @@ def _rows_needed(
 ) -> int | None:
     """Rows that would show the margin against every finalist it was not shown against.
 
-    None when it was shown, when the margin is 0, and when some finalist is better than the nominee by more
-    than the margin: then no number of rows would.
+    None when it was shown, when the margin is 0 or all there is, and when some finalist is better than the nominee
+    by more than the margin: then no number of rows would.
     """
     unshown = [name for name, upper in verdict.uppers.items() if upper >= margin]
-    if not unshown or margin == 0 or any(to_nominee[name].low >= margin for name in unshown):
+    if not unshown or margin in (0, 1) or any(to_nominee[name].low >= margin for name in unshown):
         return None
     return max(_rows_against(evidence, nominee, name, to_nominee[name], margin) for name in unshown)
 

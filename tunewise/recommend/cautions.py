@@ -6,8 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+from tunewise import metrics
 from tunewise.figures import counted
-from tunewise.reading.profile import noise_ceiling
+from tunewise.reading.noise import Agreement
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.recommend.reasons import Findings, points
 from tunewise.rule import told_apart
@@ -91,13 +92,18 @@ def _overfitting(evidence: Evidence, findings: Findings, pick: Entry) -> Iterato
 
 def _above_the_ceiling(evidence: Evidence, pick: Entry) -> Iterator[str]:
     """A score that the labels do not allow, as far as inputs that stand more than once tell."""
-    names = ("repeated_inputs", "repeated_rows", "repeated_agreeing")
-    ceiling = noise_ceiling(*(int(evidence.profile.get(name) or 0) for name in names))
-    if evidence.metric.name == "accuracy" and ceiling is not None and pick.score > ceiling.high:
+    if evidence.spec.kind != "classification" or not evidence.profile.get("repeated_inputs"):
+        return
+    labels = len(getattr(evidence.spec.answer, "labels", ()))
+    share = float(evidence.profile.get("repeated_agreement", 1.0))
+    found = Agreement(int(evidence.profile["repeated_inputs"]), share, labels)
+    accuracy = metrics.get("accuracy").score(pick.outputs, evidence.targets)
+    if found.tells and accuracy > found.interval.high:
         yield (
-            f"{pick.candidate} scores {pick.score:.3f}, more than labels as noisy as those of inputs that stand "
-            f"more than once allow ({ceiling.low:.3f} to {ceiling.high:.3f}): part of it may be a habit of who "
-            "labelled them, or these inputs are harder than the others."
+            f"{pick.candidate} is right in {accuracy:.3f} of the rows, more than labels as noisy as those of "
+            f"inputs that stand more than once allow ({found.interval.low:.3f} to "
+            f"{found.interval.high:.3f}): part of it "
+            "may be a habit of who labelled them, or these inputs are harder than the others."
         )
 
 

@@ -45,6 +45,8 @@ class Findings:
     rows_needed: int | None
     afterwards: bool = False
     """Whether reference and nominee were named only now, because something else was asked for."""
+    stand_in: bool = False
+    """Whether they were named only now, because those named before the test were not all tested."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Finalists that do not do what was asked, with the reason."""
 
@@ -129,8 +131,11 @@ def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:
 
 def _worst_label(evidence: Evidence, pick: Entry) -> str:
     """What the most frequent label hides: how many rows of the worst one the pick finds."""
+    if evidence.spec.kind != "classification":
+        return ""
     share = majority_share(evidence.targets)
-    if evidence.spec.kind != "classification" or share <= IMBALANCED:
+    # By their balance in all rows macro-F1 was chosen; those of the test may be less uneven.
+    if max(share, float(evidence.profile.get("majority_share") or 0.0)) <= IMBALANCED:
         return ""
     counts = Counter(evidence.targets)
     right = Counter(t for t, output in zip(evidence.targets, pick.outputs, strict=True) if t == output)
@@ -153,7 +158,8 @@ def _standing(evidence: Evidence, findings: Findings) -> list[Reason]:
         return [*few, Reason(text, LEADERBOARD)]
     if evidence.folds:
         return [*few, Reason(_best_in_folds(evidence, findings), ANSWERS)]
-    named = Reason(_named(evidence, findings), LEADERBOARD if findings.afterwards else JOURNAL)
+    now = findings.afterwards or findings.stand_in
+    named = Reason(_named(evidence, findings), LEADERBOARD if now else JOURNAL)
     if few:
         return [*few, named]
     return [named, *(Reason(text, ANSWERS) for text in _tested(evidence, findings))]
@@ -162,7 +168,7 @@ def _standing(evidence: Evidence, findings: Findings) -> list[Reason]:
 def _tested(evidence: Evidence, findings: Findings) -> list[str]:
     """What the test says of this status."""
     if findings.verdict.status == "undecided":
-        return [_not_shown(evidence, findings), _needed(findings), _tied(findings)]
+        return [_not_shown(evidence, findings), _needed(evidence, findings), _tied(findings)]
     if findings.verdict.status == "non-inferior":
         return [_shown(findings), _tied(findings)]
     closest, p = max(adjusted(findings.to_pick).items(), key=lambda item: item[1])
@@ -212,6 +218,8 @@ def _best_in_folds(evidence: Evidence, findings: Findings) -> str:
 def _when(evidence: Evidence, findings: Findings, nominee: str) -> str:
     if findings.afterwards:
         return f"By what is asked now, {nominee} is named from {evidence.chooser}"
+    if findings.stand_in:
+        return f"Of the finalists that were tested, {nominee} is named from {evidence.chooser}"
     return f"Before the test, {nominee} was named from {evidence.chooser}"
 
 
@@ -235,13 +243,18 @@ def _not_shown(evidence: Evidence, findings: Findings) -> str:
     return text + f" So the pick is {findings.reference}, which scored highest {evidence.where_chosen}."
 
 
-def _needed(findings: Findings) -> str:
+def _needed(evidence: Evidence, findings: Findings) -> str:
     text = f"The smallest margin that this test could have shown is {findings.smallest_margin:g} points."
     if findings.rows_needed is None:
-        if findings.margin == 0:
+        if findings.margin in (0, 100):
             return text
         return (
             text + f" More rows would not help: some finalist is better by more than {findings.margin:g} points."
+        )
+    if findings.rows_needed <= len(evidence.targets):
+        return text + (
+            f" Of candidates equally good, {counted(findings.rows_needed, 'test row')} would show "
+            f"{findings.margin:g} points four times in five; these were {len(evidence.targets):,}."
         )
     return text + (
         f" About {counted(findings.rows_needed, 'test row')} would show {findings.margin:g} points, if the "

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tunewise.recommend.evidence import Evidence
 
 UNTRAINED = (*WITHOUT_MODEL, *PROMPT_ONLY)
-"""Families in which another seed changes nothing: a baseline and a prompt are the same again."""
+"""Families that nothing is trained in: a baseline is the same again, and so is a prompt once it is chosen."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,17 @@ def seeds(evidence: Evidence, pick: str) -> Seeds | None:
     }
     score, targets = evidence.metric.score, evidence.targets
     scores = {name: [float(score(one, targets)) for one in found] for name, found in answers.items()}
+    units = len(targets if evidence.groups is None else set(evidence.groups))
     differences = {}
     for name in answers:
         trained = [one for one in (pick, name) if evidence.entry(one).family not in UNTRAINED]
         # Of a side that was trained once nothing is known of its luck.
-        if name == pick or len(targets) < 2 or any(len(scores[one]) < 2 for one in trained):
+        if name == pick or units < 2 or any(len(scores[one]) < 2 for one in trained):
             continue
         variance = _row_variance(evidence, answers[pick], answers[name])
-        found = method_difference(scores[pick], scores[name], row_variance=variance, rows=len(targets))
+        found = method_difference(
+            scores[pick], scores[name], row_variance=variance, rows=len(targets), units=units
+        )
         if found is not None:
             differences[name] = found
     again = {name: tuple(found) for name, found in scores.items() if len(found) > 1}

@@ -191,6 +191,7 @@ def _recommendation(folder: Path) -> Recommendation | None:
         folds=fields.count("folds") or 0,
         smallest_margin_shown=fields.number("smallest_margin_shown"),
         rows_needed=fields.count("rows_needed"),
+        nominee=fields.text("nominee"),
         next_commands=fields.texts("next_commands"),
         sources=fields.texts("sources"),
         conditions=fields.texts("conditions"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tunewise.figures import not_shown
 from tunewise.report.records import Recommendation, Run
 from tunewise.report.words import (
     count,
@@ -91,16 +92,21 @@ def _claim(told: Recommendation) -> str:
         return "too few rows to claim that it is best"
     if told.status == "undecided":
         tied = told.tied_with
-        named = listed(tied) if len(tied) <= NAMED else f"{len(tied)} other finalists"
-        others = f" it from {named}" if tied else " that it is best"
-        verb = "tell" if tied else "show"
-        return f"though the test cannot {verb}{others}{_more_rows(told)}"
+        if tied:
+            named = listed(tied) if len(tied) <= NAMED else f"{len(tied)} other finalists"
+            return f"though the test cannot tell it from {named}"
+        unshown = not_shown(told.pick, told.nominee or told.pick, told.margin or 0.0, "the test")
+        return f"though {unshown}{_more_rows(told)}"
     return f"status {told.status or 'unknown'}"
 
 
 def _more_rows(told: Recommendation) -> str:
     more = (told.rows_needed or 0) - (told.n_test or 0)
-    return f" (with about {count(more)} more test rows it could)" if told.rows_needed and more > 0 else ""
+    return (
+        f" (about {count(more)} more test rows could, if they are equally good)"
+        if told.rows_needed and more > 0
+        else ""
+    )
 
 
 def _against(told: Recommendation) -> str:

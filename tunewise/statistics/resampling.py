@@ -43,7 +43,7 @@ class Bootstrap:
         return bool(np.ptp(self.scores) <= SAME) or self.units < 2
 
     def interval(self, confidence: float = CONFIDENCE) -> Interval:
-        """The BCa interval (Efron 1987), its ends as far from the value as so few units ask for, within what can be.
+        """The BCa interval (Efron 1987), its ends as far from the value as so few units ask for.
 
         Resamples of G units spread by the root of (G - 1) / G too little, and G units tell their own spread badly,
         so Student's quantile takes the place of the normal one (compare Hesterberg 2015, section 5.1): with 300

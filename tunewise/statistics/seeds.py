@@ -39,6 +39,7 @@ def method_difference(
     *,
     row_variance: float,
     rows: int,
+    units: int | None = None,
     confidence: float = CONFIDENCE,
 ) -> MethodDifference | None:
     """The difference of two methods that were trained with several seeds and tested on the same rows.
@@ -49,24 +50,26 @@ def method_difference(
     Args:
         a: scores of one method, one a seed.
         b: scores of the other; one score where it has no seeds, such as a prompt.
-        row_variance: of the difference of one row, the mean over seeds, with `rows` - 1 degrees of freedom.
+        row_variance: of the difference of one row, the mean over seeds, with `units` - 1 degrees of freedom.
         rows: of the test.
+        units: how many of them are independent; the groups, where rows come in groups.
         confidence: of the interval.
 
     Returns:
         The difference; None where no method has two seeds, so that nothing is known of their spread.
 
     Raises:
-        DataError: a method has no score, or there are fewer than two rows.
+        DataError: a method has no score, or there are fewer than two independent rows.
     """
-    if not a or not b or rows < 2 or row_variance < 0:
+    units = rows if units is None else units
+    if not a or not b or units < 2 or row_variance < 0:
         raise DataError(
-            f"method difference: found {len(a)} and {len(b)} scores on {rows} rows; "
+            f"method difference: found {len(a)} and {len(b)} scores on {units} independent rows; "
             "expected at least one score of each, two rows, and a variance of 0 or more."
         )
     if max(len(a), len(b)) < 2:
         return None
-    parts = [(row_variance / rows, rows - 1)]
+    parts = [(row_variance / rows, units - 1)]
     parts += [
         (float(np.var(scores, ddof=1)) / len(scores), len(scores) - 1) for scores in (a, b) if len(scores) > 1
     ]
