@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tunewise.run_folders import free, name_of, records
+from tunewise.errors import WorkError
+from tunewise.run_folders import free, held, name_of, records
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,14 @@ def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
     for name in ("run", "run-2"):
         (tmp_path / name).mkdir()
     assert free(tmp_path / "run") == tmp_path / "run-3"
+
+
+def test_a_run_is_worked_on_by_one_process(tmp_path: Path) -> None:
+    said = r"another process is working on this run.*tunewise resume"
+    with held(tmp_path), pytest.raises(WorkError, match=said), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
 
 
 def test_runs_are_listed_newest_first_and_others_passed_over(tmp_path: Path) -> None:

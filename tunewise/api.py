@@ -18,7 +18,7 @@ from tunewise.arguments import as_settings, check_parameters, request_of, task_o
 from tunewise.errors import CandidateError, SettingError
 from tunewise.figures import counted
 from tunewise.progress import told, watched
-from tunewise.run_folders import RUNS, RunRecord, free, read_leaderboard, records
+from tunewise.run_folders import RUNS, RunRecord, free, held, read_leaderboard, records
 from tunewise.task import Dataset, Input, Task, TaskSpec
 
 if TYPE_CHECKING:
@@ -118,8 +118,9 @@ def compare(
             check_curves(ground.task)
         record = {"command": list(command or []), "settings": dict(settings or as_settings(request, folder))}
         contest = Contest.begin(folder, request, ground, record, tell)
-        contest.run()
-        return _finish(folder, ground.task, request.curve, tell)
+        with held(folder):
+            contest.run()
+            return _finish(folder, ground.task, request.curve, tell)
 
 
 def _warnings(task: Task) -> tuple[str, ...]:
@@ -153,16 +154,17 @@ def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEven
     with watched(on_event, progress) as tell:
         phase = told(tell)
         stored = read_stored(folder)
-        ended = finished_events(folder)
-        if ended is not None:
-            follows = "nothing is left to do. Its result:" if stored.request.curve is None else "its result:"
-            phase(f"{folder} is finished already: {follows}")
-            write_leaderboard(folder, ended)
-        else:
-            if stored.request.model:
-                phase("preparing: the model and token counts")
-            Contest.again(stored, tell).run()
-        return _finish(folder, stored.task, stored.request.curve, tell)
+        with held(folder):
+            ended = finished_events(folder)
+            if ended is not None:
+                follows = "nothing is left to do. Its result:" if stored.request.curve is None else "its result:"
+                phase(f"{folder} is finished already: {follows}")
+                write_leaderboard(folder, ended)
+            else:
+                if stored.request.model:
+                    phase("preparing: the model and token counts")
+                Contest.again(stored, tell).run()
+            return _finish(folder, stored.task, stored.request.curve, tell)
 
 
 def curve(
@@ -196,8 +198,9 @@ def curve(
     allowed = Budget.parse(budget)
     with watched(on_event, progress) as tell:
         stored = read_stored(folder)
-        survey(folder, stored, allowed, tell)
-    return _conclude(folder, stored.task)
+        with held(folder):
+            survey(folder, stored, allowed, tell)
+            return _conclude(folder, stored.task)
 
 
 def plan(

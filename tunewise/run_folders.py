@@ -9,15 +9,20 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tunewise.errors import CandidateError
+from filelock import FileLock, Timeout
+
+from tunewise.errors import CandidateError, WorkError
 from tunewise.run_files import read_json
 
 RUNS = Path("runs")
+LOCK = ".lock"
 _TEXTS = frozenset({"candidate", "method", "family", "model", "trial", "status"})
 _COUNTS = frozenset({"seed", "n_train", "trainable_parameters"})
 
@@ -41,6 +46,27 @@ def free(folder: Path) -> Path:
         return folder
     numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
     return next(candidate for candidate in numbered if not candidate.exists())
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from working on a run while this one does; a process that dies lets go.
+
+    Raises:
+        WorkError: another process works on it.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise WorkError(
+            f"{folder}: another process is working on this run; expected none, as two would write one journal. "
+            "Wait until it has ended, or end it, and then `tunewise resume` the run."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def name_of(data: str) -> str:

@@ -22,6 +22,8 @@ from tunewise.rule import FEWEST_ROWS
 from tunewise.run_folders import read_leaderboard
 from tunewise.study.again import Made, made_by, make_again
 from tunewise.study.folding import FINALISTS
+from tunewise.study.ground import prepare
+from tunewise.study.stored import read_stored
 from tunewise.study.trials import MeteredTrial
 from tunewise.task import Dataset, Task
 
@@ -244,6 +246,19 @@ def test_a_fit_in_a_fold_ends_at_the_step_that_was_preferred(tiny_folder: Path, 
         every = rows_without(task, None if rows == 60 else 0)
         make_again(made, model, every, task.folds[0], trial)
         assert steps[-1] == expected
+
+
+def test_going_on_from_a_kept_state_does_not_count_the_start_again(finished: Path, tmp_path: Path) -> None:
+    made = made_by(events_of(finished))
+    chain = next(one for one in made.values() if one.start is not None)
+    ground = prepare(folded(few()), read_stored(finished).request)
+    works = []
+    for goes_on in (False, True):
+        trial = MeteredTrial(0, tmp_path / str(goes_on), Dataset(()))
+        trial.watch(ground.base)
+        make_again(chain, ground.base, rows_without(ground.task, 0), ground.task.folds[0], trial, goes_on=goes_on)
+        works.append(trial.work)
+    assert 0 < works[1] < works[0]
 
 
 def test_a_label_that_one_fold_holds_alone_leaves_every_baseline(tmp_path: Path) -> None:

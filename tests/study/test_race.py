@@ -208,12 +208,56 @@ def test_the_test_of_a_method_that_is_left_out_is_spent_on_others() -> None:
     assert allowed < freed.spent <= allowed + sum(tests[name] for name in rich.given_up)
 
 
-@pytest.mark.parametrize(
-    ("text", "says"), [("3s", r"give --budget \d+s or more"), ("2trials", "give --budget 3trials or more")]
-)
-def test_a_budget_below_the_baselines_says_what_it_takes(text: str, says: str) -> None:
-    with pytest.raises(BudgetError, match=says):
-        settle(Budget.parse(text), FORECASTER, METHODS)
+def test_a_budget_below_every_baseline_says_what_the_least_takes() -> None:
+    with pytest.raises(
+        BudgetError, match=r"cannot hold majority and its test.* give --budget (\d+)s or more"
+    ) as told:
+        settle(Budget.parse("3s"), FORECASTER, METHODS)
+    least = str(told.value).rpartition("--budget ")[2].split()[0]
+    assert "majority" not in settle(Budget.parse(least), FORECASTER, METHODS).dropped
+
+
+@pytest.mark.parametrize("text", ["2trials", "6s"])
+def test_of_the_baselines_a_small_budget_has_those_that_it_holds(text: str) -> None:
+    terms = settle(Budget.parse(text), FORECASTER, METHODS)
+    baselines = {method.name for method in METHODS if method.family == "baseline"}
+    assert {"tfidf-logistic", "nearest-example"} & set(terms.dropped)
+    assert "majority" in baselines - set(terms.dropped)
+
+
+@pytest.mark.parametrize("trials", range(5, 30))
+def test_a_budget_in_trials_has_a_tuned_one_among_them(trials: int) -> None:
+    runner = Pretending()
+    race = go(runner, Allowance(None, trials))
+    stages = [proposal.stage for proposal in runner.asked]
+    assert "full run" in stages
+    prompts = stages.count("prompt")
+    assert prompts <= max(2, 0.2 * (trials - 3))
+    assert len(race.outcomes) <= trials
+
+
+@pytest.mark.parametrize("allowance", [Allowance(None, 12), Allowance(1e14, None)])
+def test_without_a_tuned_method_prompts_may_take_what_is_left(allowance: Allowance) -> None:
+    runner = Pretending()
+    methods = [method for method in METHODS if method.family in ("baseline", "prompt engineering")]
+    Race(SPEC, None, methods, FORECASTER, allowance, runner).go()
+    assert len([one for one in runner.asked if one.method.name == "few-shot"]) > 3
+
+
+def test_where_the_best_at_the_rung_breaks_the_next_best_goes_on() -> None:
+    class Breaking(Pretending):
+        def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
+            asked = super().run_all(proposals)
+            return [
+                replace(one, status="failed") if one.trial == "lora-1" and proposal.until is None else one
+                for proposal, one in zip(proposals, asked, strict=True)
+            ]
+
+    runner = Breaking()
+    race = go(runner, Allowance(1e18, None))
+    best = race.best_of("lora")
+    assert best is not None
+    assert best.trial != "lora-1"
 
 
 def test_forecasts_grow_with_what_is_done() -> None:

@@ -73,7 +73,14 @@ def made_by(events: Iterable[Event]) -> dict[str, Made]:
 
 
 def make_again(
-    made: Made, base: Predictor, rows: Dataset, validation: Dataset, trial: MeteredTrial, more_seed: int = 0
+    made: Made,
+    base: Predictor,
+    rows: Dataset,
+    validation: Dataset,
+    trial: MeteredTrial,
+    more_seed: int = 0,
+    *,
+    goes_on: bool = False,
 ) -> Predictor:
     """Fit it on `rows`, what it starts from first.
 
@@ -85,8 +92,11 @@ def make_again(
             that the study found best is taken.
         trial: meters the work.
         more_seed: added to the seed of `trial` for what is learnt; what it starts from is made as it was.
+        goes_on: whether it goes on from a kept state, whose work holds what making its start took.
     """
     start = base if made.start is None else make_again(made.start, base, rows, validation, trial)
+    if goes_on:
+        trial.count_anew(base)
     trial.seed += more_seed
     if not len(trial.validation):
         trial.stop_at = made.step_on(len(rows))

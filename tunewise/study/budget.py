@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewise.errors import BudgetError
-from tunewise.figures import counted
 from tunewise.settings import Budget
 from tunewise.study.folding import NO_FOLDS, Folding
 from tunewise.study.forecast import Forecaster
@@ -38,7 +37,7 @@ class Terms:
     allowance: Allowance
     """What is left of it for the race, the test and the report put aside."""
     dropped: tuple[str, ...]
-    """Methods whose test alone would take too much of the budget."""
+    """Methods that the budget does not hold, or whose test alone would take too much of it."""
     folds: float = 0.0
     """Work put aside for the finalists in the other folds, where there are folds."""
     holds_folds: bool = True
@@ -76,7 +75,7 @@ def settle(
     methods: Sequence[Any],
     folding: Folding = NO_FOLDS,
 ) -> Terms:
-    """Convert `budget`, and check that it holds the baselines and their test.
+    """Convert `budget`, and check that it holds a baseline and its test; those that it does not hold are dropped.
 
     Args:
         budget: as it was asked for.
@@ -85,32 +84,32 @@ def settle(
         folding: what the other folds take; they get half of the budget at most.
 
     Raises:
-        BudgetError: it does not; the message says what it would take.
+        BudgetError: it holds none; the message says what that would take.
     """
     baselines = [method for method in methods if method.family == "baseline"]
     required = baselines or list(methods[:1])
     models = [method for method in methods if method.work]
     tests = {method.name: TEST_MARGIN * forecaster.test(method) for method in models}
     if budget.unit == "trials":
-        if budget.limit < len(required):
-            raise BudgetError(
-                f"a budget of {counted(int(budget.limit), 'trial')} cannot hold the {len(required)} methods that "
-                f"must run ({', '.join(m.name for m in required)}); give --budget {len(required)}trials or more."
-            )
-        return Terms(budget, None, Allowance(None, int(budget.limit), tests), (), folding.work)
-    least = sum(forecaster.weigh("overhead", forecaster.overhead(m.work)) for m in required)
-    least += sum(forecaster.evaluation(forecaster.n_validation + forecaster.n_test) for m in required if m.work)
+        held = required[: int(budget.limit)]
+        dropped = tuple(method.name for method in required if method not in held)
+        return Terms(budget, None, Allowance(None, int(budget.limit), tests), dropped, folding.work)
     if budget.unit == "flop":
         limit, saving = budget.limit, 0.0
     else:
         limit = budget.limit * forecaster.rates["score"]
         saving = SAVING_SECONDS * forecaster.rates["score"]
-    least += saving
-    if least > limit:
+    prices = {method.name: _least(method, forecaster) for method in required}
+    required = sorted(required, key=lambda method: prices[method.name])
+    first = saving + prices[required[0].name]
+    if first > limit:
         raise BudgetError(
-            f"a budget of {budget.text} cannot hold {', '.join(m.name for m in required)} and their test; "
-            f"give --budget {amount(least, budget, forecaster)} or more."
+            f"a budget of {budget.text} cannot hold {required[0].name} and its test, the least there is; "
+            f"give --budget {amount(first, budget, forecaster)} or more."
         )
+    held = _fitting([method.name for method in required], prices, limit - saving)
+    unheld = tuple(method.name for method in required if method.name not in held)
+    least = saving + math.fsum(prices[name] for name in held)
     # Of many finalists on many rows, as many are tested as half of the budget holds, plain methods before chains.
     models.sort(key=lambda method: (method.starts_from is not None, method.order))
     room = MOST_TEST_SHARE * (limit - least)
@@ -121,7 +120,13 @@ def settle(
     longest = room / folding.fits if folding.fits else math.inf
     left = (1 - RESERVE_SHARE) * limit - sum(tested.values()) - kept - saving
     allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=kept >= folding.work)
-    return Terms(budget, limit, allowance, dropped, kept, room >= folding.needed)
+    return Terms(budget, limit, allowance, (*unheld, *dropped), kept, room >= folding.needed)
+
+
+def _least(method: Any, forecaster: Forecaster) -> float:
+    """Work of running a method that must run, and of its test."""
+    work = forecaster.weigh("overhead", forecaster.overhead(method.work))
+    return work + (forecaster.evaluation(forecaster.n_validation + forecaster.n_test) if method.work else 0.0)
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tunewise.adapted import forget_scores
@@ -34,6 +35,7 @@ from tunewise.study.policy import MORE_SEEDS, Race
 from tunewise.study.proposals import method_of
 from tunewise.study.runner import Worker
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
+from tunewise.task import Task
 
 NONE_TESTED = "not one finalist could be tested; {} tells why."
 
@@ -61,12 +63,6 @@ class Contest:
 
         `record` holds what else `run.json` tells: the command and the settings with where they came from.
         """
-        from tunewise.reading import write_rows
-
-        folder.mkdir(parents=True, exist_ok=True)
-        journal = Journal(folder / JOURNAL, on_event)
-        write_rows(ground.task, folder / ROWS)
-        write_json(folder / TASK, files.task_record(ground.task))
         run = {
             "format": 1,
             "name": folder.name,
@@ -83,10 +79,9 @@ class Contest:
             "curve": request.curve.text if request.curve else None,
             "jobs": request.jobs,
         }
-        write_json(folder / RUN, run)
-        contest = cls(folder, request, ground, journal, [])
-        for note in ground.notes:
-            journal.write("message", None, text=note)
+        _write_whole(folder, ground.task, run)
+        contest = cls(folder, request, ground, Journal(folder / JOURNAL, on_event), [])
+        contest._note()
         return contest
 
     @classmethod
@@ -111,7 +106,16 @@ class Contest:
         changed = changed_hardware(stored.hardware)
         if changed and not any(event.get("text") == changed for event in past):
             journal.write("message", None, text=changed)
-        return cls(folder, stored.request, ground, journal, past)
+        contest = cls(folder, stored.request, ground, journal, past)
+        contest._note()
+        return contest
+
+    def _note(self) -> None:
+        """Say what the reader should know of how the study was prepared, once."""
+        said = {event.get("text") for event in self.past}
+        for note in self.ground.notes:
+            if note not in said:
+                self.journal.write("message", None, text=note)
 
     def run(self) -> None:
         """Race, nominate, test, and derive what follows from them.
@@ -260,6 +264,22 @@ def _kept_seconds(ground: Ground) -> dict[str, float]:
         return {}
     tests = {name: ground.forecaster.seconds(work) for name, work in ground.terms.tests.items()}
     return {**tests, "": SAVING_SECONDS + ground.forecaster.seconds(ground.terms.folds)}
+
+
+def _write_whole(folder: Path, task: Task, run: Mapping[str, Any]) -> None:
+    """Make the run folder with all that a study begins with; killed midway, there is none."""
+    from tunewise.reading import write_rows
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
+        begun = Path(place) / folder.name
+        begun.mkdir()
+        write_rows(task, begun / ROWS)
+        write_json(begun / TASK, files.task_record(task))
+        write_json(begun / RUN, run)
+        if folder.exists():
+            folder.rmdir()  # an empty one; any other was refused
+        begun.rename(folder)
 
 
 def race(ground: Ground, runner: Any) -> Race:

@@ -140,11 +140,24 @@ class Row:
     serving_mb: float
     cut_short: bool
     """Whether its budget ended it."""
+    start_work: float = 0.0
+    """Of the trial that it starts from, which making it anew takes as well."""
+    start_seconds: float = 0.0
+
+    @property
+    def setup_work(self) -> float:
+        """Work of making it from the base model."""
+        return self.work + self.start_work
+
+    @property
+    def setup_seconds(self) -> float:
+        """Seconds of making it from the base model."""
+        return self.seconds + self.start_seconds
 
     @property
     def cost_work(self) -> float:
         """For the usual demand."""
-        return USUAL.cost(Works(self.work, self.request_work))
+        return USUAL.cost(Works(self.setup_work, self.request_work))
 
 
 def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -156,6 +169,7 @@ def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
     for trial, last in ended.items():
         end = finished.get(trial, last)
         begin = started.get(trial, end)
+        start = finished.get(begin.get("start_from") or "", {})
         row = Row(
             method=begin["method"],
             model=begin["model"],
@@ -173,6 +187,8 @@ def best_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
             artifact_mb=end.get("artifact_mb", 0.0),
             serving_mb=end.get("serving_mb", 0.0),
             cut_short=end.get("cut_short", False),
+            start_work=start.get("work") or 0.0,
+            start_seconds=start.get("seconds") or 0.0,
         )
         before = rows.get(row.method)
         if before is None or _preference(row, finished) > _preference(before, finished):
@@ -187,7 +203,7 @@ def _as_shipped(row: Row, events: Sequence[Mapping[str, Any]]) -> Row:
             row = replace(row, validation_score=event["score"])
         if event["trial"] == row.trial and event["event"] == "refitted":
             took = {name: event[name] for name in ("n_train", "work", "seconds", "artifact_mb") if name in event}
-            row = replace(row, **took)
+            row = replace(row, start_work=0.0, start_seconds=0.0, **took)  # made with its start
     return row
 
 
@@ -237,7 +253,7 @@ def _line(folder: Path, spec: TaskSpec, row: Row, *, folded: bool) -> dict[str, 
         ci_low=round(interval.low, 6),
         ci_high=round(interval.high, 6),
         validation_score="" if row.validation_score is None else round(row.validation_score, 6),
-        fit_seconds=round(row.seconds, 2),
+        fit_seconds=round(row.setup_seconds, 2),
         ms_per_example=round(statistics.fmean(t["milliseconds"] for t in tested), 3),
         prompt_tokens=round(uncached, 1),
         trainable_parameters=row.trainable_parameters,
@@ -246,7 +262,7 @@ def _line(folder: Path, spec: TaskSpec, row: Row, *, folded: bool) -> dict[str, 
         valid_rate=round(sum(t["valid"] for t in tested) / len(tested), 4),
         serving_mb=row.serving_mb or "",
         cost_work=f"{row.cost_work:.6g}",
-        setup_work=f"{row.work:.6g}",
+        setup_work=f"{row.setup_work:.6g}",
         request_work=f"{row.request_work:.6g}",
         metrics=json.dumps({name: round(float(value), 6) for name, value in every.items()}),
     )

@@ -299,7 +299,8 @@ class Folds:
         trial.watch(self.base)
         if not kept:
             trial.spend("overhead", self.forecaster.overhead(made.method.work))
-        found = make_again(made, self.base, rows, self.task.folds[SCREENING], trial, more_seed)
+        screening = self.task.folds[SCREENING]
+        found = make_again(made, self.base, rows, screening, trial, more_seed, goes_on=bool(kept))
         return found, standing
 
     def _join(self, row: Row) -> None:

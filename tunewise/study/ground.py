@@ -111,7 +111,7 @@ def prepare(
         base, forecaster, more = _without_model(task, request)
     terms = settle(request.budget, forecaster, methods, folding(task, base, methods, forecaster))
     kept = tuple(method for method in methods if method.name not in terms.dropped)
-    dropped = [f"{name}: left out, the budget does not hold its test." for name in terms.dropped]
+    dropped = [f"{name}: left out, the budget does not hold it and its test." for name in terms.dropped]
     return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))
 
 

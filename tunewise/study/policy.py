@@ -5,7 +5,7 @@ works, or repeats from the journal what was done before; that of `tunewise plan`
 through the same decisions.
 
 1. Baselines always; they are what a budget must hold.
-2. Prompts, zero-shot first, for at most a fifth of the work.
+2. Prompts, zero-shot first, for at most a fifth of the work, or of the trials; one of each kind in any case.
 3. Tuned methods, the most promising first: every rate up to a rung, the best rate (by validation log-loss) to the
    end; the first rate alone where validation rows are few. Before each of them breadth is cut, until what waits
    fits by its forecast (`ladders`); what cannot fit is said, not squeezed.
@@ -125,23 +125,29 @@ class Race:
         return max(finished, key=_preference, default=None)
 
     def _prompts(self, methods: Sequence[Any]) -> None:
-        limit = None if self.allowance.work is None else self.spent + PROMPT_SHARE * self._left()
-        for method in methods:
+        share = PROMPT_SHARE if any(map(_is_tuned, self.methods)) else 1.0
+        limit, most = self.spent + share * self._left(), share * self._trials_left()
+        before = len(self.outcomes)
+        for place, method in enumerate(methods):
+            # Zero-shot always; of what is left in trials, a tuned method has one at least.
+            kept_back = 1 if place and share < 1 else 0
             space = method.search_space(self.spec, self.model, self.forecaster.n_train)
             wanted: list[Proposal] = []
             for number, parameters in enumerate(_grid(space)):
                 work = self.forecaster.prompt_trial(parameters.get("shots", 0)) + self._overhead(method)
                 promised = math.fsum(proposal.forecast_work for proposal in wanted)
                 holds = promised + work <= self._left() and work <= self._longest(method)
-                if not holds or self._trials_left() < number + 1:
+                if not holds or self._trials_left() < number + 1 + kept_back:
                     ended = f"ended after {number} of its prompts, the budget holds no more."
                     self.runner.say(
                         f"{method.name}: {ended if number else 'left out, the budget does not hold it.'}"
                     )
                     break
-                if number and limit is not None and self.spent + promised + work > limit:
+                over = self.spent + promised + work > limit
+                if number and (over or len(self.outcomes) - before + number + 1 > most):
+                    left = "work" if over else "trials"
                     self.runner.say(
-                        f"{method.name}: ended after {number} of its prompts, to leave work for tuning."
+                        f"{method.name}: ended after {number} of its prompts, to leave {left} for tuning."
                     )
                     break
                 wanted.append(replace(self._proposal(method, parameters, "prompt", None), forecast_work=work))
@@ -272,11 +278,15 @@ class Race:
         alive = sorted((pair for pair in paused if pair[1].status == "paused"), key=lambda pair: pair[1].rank)
         if not alive:
             return
-        for proposal, _ in alive[1:]:
+        rest = self._price(replace(ladder, rates=rates[:1])) - share
+        while alive:
+            proposal, _ = alive.pop(0)
+            outcome = self._do(replace(proposal, stage="full run", forecast_work=rest))
+            if outcome.status != "failed" or rest > self._left():  # else the next best at the rung
+                break
+        for proposal, _ in alive:
             rate = proposal.parameters["learning_rate"]
             self.runner.prune(proposal.trial, f"learning rate {rate:g} was behind at the rung")
-        rest = self._price(replace(ladder, rates=rates[:1])) - share
-        self._do(replace(alive[0][0], stage="full run", forecast_work=rest))
 
     def _best_rate(self, method: Any) -> float | None:
         """The rate of the best finished trial of the plain method with the same kind of work."""

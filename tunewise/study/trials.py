@@ -109,6 +109,11 @@ class MeteredTrial:
             self._model = loaded(start.base)
             self._meter_before = dict(self._model.meter)
 
+    def count_anew(self, start: Predictor) -> None:
+        """Forget what was counted so far: an earlier process counted it."""
+        self._counted = {}
+        self.watch(start)
+
     @property
     def ends_at(self) -> int | None:
         """Step of the rung, or that at which the trial ends; None where the method decides."""
