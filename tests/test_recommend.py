@@ -373,6 +373,29 @@ def test_a_named_candidate_that_was_not_tested_is_replaced_with_a_warning(tmp_pa
     found = recommend(write_run(tmp_path / "r", [FULL, LORA], balanced(500), journal=[fixed]))
     assert (found.reference, found.nominee) == ("full", "lora")
     assert any("full and soft-prompt were named" in warning for warning in found.warnings)
+    (said,) = [place for place, text in enumerate(found.reasons) if "lora is named from validation" in text]
+    assert found.reasons[said].startswith("Of the finalists that were tested, ")
+    assert found.sources[said] == "leaderboard.csv"
+    assert not any(text.startswith("Before the test") for text in found.reasons)
+
+
+def test_of_a_model_trained_once_it_says_so(tmp_path: Path) -> None:
+    trained = recommend(write_run(tmp_path / "r", [FULL, LORA], balanced(500)))
+    assert any("this trained model, made with one seed" in text for text in trained.reasons)
+    baseline = recommend(
+        write_run(
+            tmp_path / "b", [Planted("tfidf-logistic", 0.9, 1.0, family="baseline"), MAJORITY], balanced(500)
+        )
+    )
+    assert not any("this trained model" in text for text in baseline.reasons)
+
+
+def test_rows_mostly_of_one_label_tell_the_worst_label_whatever_the_test_holds(tmp_path: Path) -> None:
+    targets = ["a"] * 60 + ["b"] * 40
+    plain = recommend(write_run(tmp_path / "p", [LORA, MAJORITY], targets))
+    assert not any("finds least" in text for text in plain.reasons)
+    uneven = recommend(write_run(tmp_path / "u", [LORA, MAJORITY], targets, profile={"majority_share": 0.9}))
+    assert any("finds least" in text for text in uneven.reasons)
 
 
 # Warnings

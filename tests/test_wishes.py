@@ -128,8 +128,22 @@ def test_a_pick_that_never_turns_has_no_such_condition(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", [with_cost(PROMPT), with_cost(dear)], balanced(500))
     found = recommend(run)
     assert found.pick == "few-shot"
-    assert found.conditions == ()
+    (said,) = [text for text in found.conditions if "runner-up lora" in text]
+    assert said == "No number of requests, and no margin up to 10 points, makes the runner-up lora the pick."
+    assert not any("requests a month" in text for text in found.conditions)
     assert found.break_even_requests == {"lora": None}
+
+
+def test_it_says_at_which_margin_the_runner_up_is_the_pick(tmp_path: Path) -> None:
+    cheap = replace(PROMPT, validation=0.92)
+    dear = replace(TUNED, request=5e10, wrong=range(20), validation=0.96)
+    run = write_run(tmp_path / "r", [with_cost(cheap), with_cost(dear)], balanced(500))
+    found = recommend(run)
+    assert (found.pick, found.runner_up) == ("lora", "few-shot")
+    (said,) = [text for text in found.conditions if "runner-up few-shot" in text]
+    margin = float(said.removeprefix("With a margin of ").split()[0])
+    assert margin > 2
+    assert recommend(run, margin=margin).pick == "few-shot"
 
 
 def test_an_instruction_that_changes_with_each_request_needs_a_prompt(run: Path) -> None:

@@ -75,6 +75,12 @@ def test_families_that_are_not_compared_are_not_advised() -> None:
     assert advise(TREC, ("baseline", "prompt engineering"), []).families == ("baseline", "prompt engineering")
 
 
+def test_of_what_the_budget_does_not_hold_nothing_is_expected() -> None:
+    found = advise(TREC, FAMILIES, [], unheld=["fine-tuning", "hybrid"], budget="30s")
+    assert set(found.families[-2:]) == {"fine-tuning", "hybrid"}
+    assert found.reasons[-1].startswith("A budget of 30s holds no trial of fine-tuning and hybrid;")
+
+
 def test_past_studies_of_the_same_kind_outweigh_priors() -> None:
     found = advise(TREC, FAMILIES, [past()] * 6)
     assert found.families[0] == "baseline"

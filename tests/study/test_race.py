@@ -267,6 +267,8 @@ def test_forecasts_grow_with_what_is_done() -> None:
     assert full > lora > 0
     text = replace(FORECASTER, text_tokens=64)
     assert text.evaluation(200) > FORECASTER.evaluation(200)
+    assert text.request(0, tuned=True) < text.request(0)
+    assert FORECASTER.request(0, tuned=True) == FORECASTER.request(0)
     memory = [
         FORECASTER.memory_mb(kind, 16, 134_515_008, 2) for kind in (None, "score", "train-lora", "train-full")
     ]

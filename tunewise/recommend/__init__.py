@@ -66,7 +66,9 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
         why += tuple(Reason(text, ANSWERS) for text in trained.sentences(pick.candidate, runner_up))
     behind = findings.to_pick[runner_up] if runner_up else None
     learnt = learning(folder, evidence, pick.candidate)
-    turns = conditions(evidence, lambda some: _verdict(some, *_named(some, margin), margin), INSTRUCTED)
+    turns = conditions(
+        evidence, lambda some, points: _verdict(some, *_named(some, points), points), margin, INSTRUCTED, runner_up
+    )
     return Recommendation(
         pick=pick.candidate,
         status=findings.verdict.status,

@@ -42,21 +42,23 @@ def break_evens(evidence: Evidence, pick: str) -> dict[str, float | None]:
     }
 
 
-Ask = Callable[[Evidence], Verdict]
-"""What the picking rule says of some evidence."""
+Ask = Callable[[Evidence, float], Verdict]
+"""What the picking rule says of some evidence, at a margin in points."""
+MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0)
+"""That are tried for what would make the runner-up the pick."""
 
 
-def turning_points(evidence: Evidence, ask: Ask) -> Iterator[tuple[float, Verdict]]:
+def turning_points(evidence: Evidence, ask: Ask, margin: float) -> Iterator[tuple[float, Verdict]]:
     """The nearest numbers of requests, below and above those asked for, at which another finalist is picked.
 
     Yields:
         The number of requests up to which, or from which on, and what the rule says beyond it.
     """
     asked, updates = evidence.demand.requests, evidence.demand.updates
-    pick = ask(evidence).pick
+    pick = ask(evidence, margin).pick
 
     def at(requests: float) -> Verdict:
-        return ask(evidence.at(Demand(requests, updates)))
+        return ask(evidence.at(Demand(requests, updates)), margin)
 
     for factor, end in ((1 / STEP, NEAREST), (STEP, FARTHEST)):
         inside = min(max(asked, NEAREST), FARTHEST)
@@ -76,29 +78,50 @@ def rounded(requests: float) -> str:
     return f"{float(f'{requests:.2g}'):,.0f}"
 
 
-def conditions(evidence: Evidence, ask: Ask, instructed: str) -> Iterator[str]:
+def conditions(
+    evidence: Evidence, ask: Ask, margin: float, instructed: str, runner_up: str | None
+) -> Iterator[str]:
     """What would make another finalist the pick, as sentences.
 
     Args:
         evidence: of the run.
         ask: the picking rule.
+        margin: in points.
         instructed: the family whose instruction may change with a request.
+        runner_up: the best of the others, of which something is said in any case.
     """
-    pick, updates = evidence.entry(ask(evidence).pick), evidence.demand.updates
+    pick, updates = evidence.entry(ask(evidence, margin).pick), evidence.demand.updates
+    said = {pick.candidate}
     setups = f"{updates:g} set-up{'' if updates == 1 else 's'}"
-    for point, verdict in turning_points(evidence, ask):
+    for point, verdict in turning_points(evidence, ask, margin):
+        said.add(verdict.pick)
         side = "Above" if point > evidence.demand.requests else "Below"
         there, other = Demand(point, updates), evidence.entry(verdict.pick)
         less = there.cost(other.costs.works) < there.cost(pick.costs.works)
         why = ": it costs less there" if less else ", undecided" if verdict.status == "undecided" else ""
         requests = f"{side} about {rounded(point)} requests a month with {setups}"
         yield f"{requests}, {verdict.pick} would be the pick{why}."
+    if runner_up is not None and runner_up not in said:
+        yield _of_runner_up(evidence, ask, runner_up, margin)
     prompts = [entry.candidate for entry in evidence.entries if entry.family == instructed]
     if pick.family != instructed and prompts:
-        best = evidence.entry(ask(evidence.only(prompts)).pick)
+        best = evidence.entry(ask(evidence.only(prompts), margin).pick)
         behind = 100 * (pick.score - best.score)
         than = f"{abs(behind):.1f} points {'below' if behind > 0 else 'above'} {pick.candidate} {evidence.where}"
         yield (
             f"If the instruction must change with each request, only a prompt will do: {best.candidate} "
             f"({best.score:.3f}, {than})."
         )
+
+
+def _of_runner_up(evidence: Evidence, ask: Ask, runner_up: str, margin: float) -> str:
+    """Which margin would make the runner-up the pick, as no number of requests does."""
+    nearest_first = sorted(MARGINS, key=lambda other: abs(other - margin))
+    for other in nearest_first:
+        if ask(evidence, other).pick == runner_up:
+            return (
+                f"With a margin of {other:g} points instead of {margin:g}, the runner-up {runner_up} would be the "
+                "pick; no number of requests makes it so."
+            )
+    tried = f"No number of requests, and no margin up to {MARGINS[-1]:g} points"
+    return f"{tried}, makes the runner-up {runner_up} the pick."

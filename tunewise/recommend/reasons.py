@@ -68,6 +68,9 @@ def reasons(evidence: Evidence, findings: Findings) -> tuple[Reason, ...]:
     """Every reason for the pick, the most important first."""
     pick = evidence.entry(findings.verdict.pick)
     found = [Reason(_score(evidence, findings, pick), pick.answers)]
+    once = _trained_once(evidence, pick)
+    if once:
+        found.append(Reason(once, JOURNAL))
     worst = _worst_label(evidence, pick)
     if worst:
         found.append(Reason(worst, pick.answers))
@@ -126,6 +129,16 @@ def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:
     return (
         f"{pick.candidate} scores {pick.score:.3f} {evidence.metric.name} on {rows} "
         f"(95 % interval {interval.low:.3f} to {interval.high:.3f})."
+    )
+
+
+def _trained_once(evidence: Evidence, pick: Entry) -> str:
+    """What the interval of a trained model does not hold, where no other seed tells it."""
+    if pick.family in (*WITHOUT_MODEL, *PROMPT_ONLY) or pick.candidate in evidence.repeats:
+        return ""
+    return (
+        f"That is said of this trained model, made with one seed: {pick.candidate} trained again gives another "
+        "one, and how far it may lie from this was not measured."
     )
 
 

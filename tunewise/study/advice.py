@@ -229,8 +229,22 @@ def promise(situation: Situation) -> dict[str, float]:
     return weights
 
 
-def advise(situation: Situation, families: Sequence[str], past: Sequence[Past]) -> Advice:
+def advise(
+    situation: Situation,
+    families: Sequence[str],
+    past: Sequence[Past],
+    *,
+    unheld: Sequence[str] = (),
+    budget: str = "",
+) -> Advice:
     """Which of `families` to expect most from.
+
+    Args:
+        situation: what is known of the task.
+        families: that would be compared.
+        past: studies of this machine.
+        unheld: families that the budget holds no trial of; nothing can be expected of them, so they come last.
+        budget: as it was given.
 
     Each past study on a task like this one counts one point for the family that scored highest, as much as a weak
     prior: a few of them outweigh what the literature says.
@@ -241,7 +255,7 @@ def advise(situation: Situation, families: Sequence[str], past: Sequence[Past]) 
     won = Counter(max(one.scores, key=lambda family: one.scores[family]) for one in alike)
     for family, count in won.items():
         weights[family] = weights.get(family, 0.0) + count
-    order = sorted(families, key=lambda family: -weights.get(family, 0.0))
+    order = sorted(families, key=lambda family: (family in unheld, -weights.get(family, 0.0)))
     reasons = [f"{prior.why} ({prior.source})" for prior in found]
     if alike:
         rows = sorted(one.rows for one in alike)
@@ -252,4 +266,7 @@ def advise(situation: Situation, families: Sequence[str], past: Sequence[Past]) 
             f"In {studies} of the same kind on this machine, with {situation.model or 'no model'} and {span} "
             f"training rows, the highest score was that of {said}."
         )
+    if unheld:
+        names = " and ".join((", ".join(unheld[:-1]), unheld[-1]) if len(unheld) > 1 else unheld)
+        reasons.append(f"A budget of {budget} holds no trial of {names}; a larger one would try them.")
     return Advice(tuple(order), tuple(reasons))

@@ -232,9 +232,9 @@ class Attempts:
 
     def _request_work(self, fitted: Predictor) -> float:
         """Work of one more request; none where no model is asked."""
-        return (
-            self.forecaster.request(len(fitted.prompt.demonstrations)) if isinstance(fitted, AdaptedModel) else 0.0
-        )
+        if not isinstance(fitted, AdaptedModel):
+            return 0.0
+        return self.forecaster.request(len(fitted.prompt.demonstrations), tuned=fitted.weights is not None)
 
     def _serving_mb(self, fitted: Predictor) -> float:
         """Memory that answering takes, forecast from tensors: the process also holds what trials leave behind."""

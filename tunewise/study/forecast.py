@@ -133,10 +133,11 @@ class Forecaster:
         writing = operations("generate", self.shape, tokens=new, products=new * context, projected=new)
         return self._pass("score", rows, t.suffix, 1, prefix) + self._weighed(writing)
 
-    def request(self, demonstrations: int) -> float:
-        """Work of one more request, the fixed prefix cached."""
+    def request(self, demonstrations: int, *, tuned: bool = False) -> float:
+        """Work of one more request, the fixed prefix cached; `tuned` as in `prediction`."""
         rows = 100
-        return (self.prediction(rows + 1, demonstrations) - self.prediction(1, demonstrations)) / rows
+        many, one = (self.prediction(count, demonstrations, tuned=tuned) for count in (rows + 1, 1))
+        return (many - one) / rows
 
     def test(self, method: Any) -> float:
         """Work of predicting the test rows with what `method` gives; none where folds are the test."""

@@ -155,7 +155,20 @@ def plan_of(ground: Ground, demand: Demand = USUAL, *, real_time: bool = False) 
         budget_seconds=ground.terms.seconds,
         token_lengths={} if base == NO_MODEL else _token_lengths(ground),
         notes=[*ground.notes, *runner.notes],
-        advice=advise(situation_of(ground, demand, real_time=real_time), _families(ground), past_studies()),
+        advice=_advice(ground, runner, demand, real_time=real_time),
+    )
+
+
+def _advice(ground: Ground, runner: Forecasting, demand: Demand, *, real_time: bool) -> Advice:
+    """What to expect, within what the budget holds."""
+    families = tuple(dict.fromkeys(method.family for method in ground.methods))
+    planned = {trial.family for trial in runner.trials.values()}
+    return advise(
+        situation_of(ground, demand, real_time=real_time),
+        families,
+        past_studies(),
+        unheld=[family for family in families if family not in planned],
+        budget=ground.terms.budget.text,
     )
 
 
@@ -163,11 +176,6 @@ def _folds(ground: Ground, runner: Forecasting) -> float:
     """Work of the finalists in the other folds, of the methods that are not left out."""
     left = [method for method in ground.methods if method.name not in runner.untested]
     return min(folding(ground.task, ground.base, left, ground.forecaster).work, ground.terms.folds)
-
-
-def _families(ground: Ground) -> tuple[str, ...]:
-    """Those of the methods that would be compared, in their order."""
-    return tuple(dict.fromkeys(method.family for method in ground.methods))
 
 
 def _token_lengths(ground: Ground) -> dict[str, float]:
