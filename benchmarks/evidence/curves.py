@@ -69,7 +69,7 @@ def drawn(rng: np.random.Generator, truths: Sequence[Callable[[float], float]], 
     for truth in truths:
         right = answered(rng, truth, ease)
         redrawn = np.moveaxis(right.astype(np.float64) @ weights.T, 2, 0)
-        found.append(Curve(SIZES, right.mean(axis=2), redrawn=redrawn))
+        found.append(Curve(SIZES, right.mean(axis=2), ROWS, redrawn))
     return found
 
 

@@ -79,6 +79,13 @@ def test_one_method_overtakes_another_where_the_laws_cross() -> None:
     assert overtaken_at(tuned, prompt, 8, 256) is None
 
 
+def test_answers_that_are_all_right_leave_a_band_as_wide_as_so_few_rows_leave() -> None:
+    scores = np.repeat(np.array([[0.8], [0.93], [1.0], [1.0], [1.0]]), 3, axis=1)
+    right = Curve(SIZES[:5], scores, rows=30, redrawn=np.repeat(scores[None], 50, axis=0))
+    assert right.expected(2 * SIZES[4]).low < 0.89  # Wilson's interval of 30 right of 30 begins at 0.886
+    assert Curve(SIZES[:5], scores, rows=3000).expected(2 * SIZES[4]).low > 0.99
+
+
 def test_an_advantage_in_labels_of_straight_curves_is_their_distance() -> None:
     sizes = (10, 20, 30, 40, 50)
     scores = np.repeat(np.array([[0.1], [0.2], [0.3], [0.4], [0.5]]), 3, axis=1)

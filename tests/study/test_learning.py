@@ -12,6 +12,8 @@ import pytest
 from tests.tiny import colour_task
 from tunewise import api
 from tunewise.errors import CandidateError, SettingError
+from tunewise.recommend.learning import Learning, Learnt
+from tunewise.statistics.curves import Crossing, Expected
 from tunewise.study.learning import sizes_of
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -138,6 +140,39 @@ def test_too_few_rows_for_curves_are_seen_before_anything_is_done(tmp_path: Path
     with pytest.raises(SettingError, match="at least 32 training rows; found 20"):
         api.compare(colour_task(20), methods=PLAIN, budget="9trials", curve=True, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_each_candidate_saves_beside_each_is_told(run: Path) -> None:
+    study = api.curve(run, budget="100trials")
+    told = study.recommendation.learning["candidates"]
+    ours, theirs = (
+        told[one]["saves"].get(other)
+        for one, other in (("tfidf-logistic", "nearest-example"), ("nearest-example", "tfidf-logistic"))
+    )
+    assert (ours is None) == (theirs is None)
+    if ours is not None:
+        assert ours["labels"] == pytest.approx(-theirs["labels"])
+        assert ours["ci"] is None or ours["ci"] == pytest.approx([-end for end in reversed(theirs["ci"])])
+    page = (run / "report.html").read_text()
+    assert ("Training rows saved beside" in page) == (ours is not None)
+
+
+@pytest.mark.parametrize(
+    ("crossing", "says"),
+    [
+        (None, "Not within reach: by the fitted curves lora and full do not come level within 512 training rows"),
+        (Crossing(400.0, 300.0, None), "Whether lora and full come level within 512 training rows"),
+        (Crossing(400.0, 300.0, 500.0), "full comes level with lora at about 400 (300 to 500) training rows"),
+    ],
+)
+def test_of_each_pair_of_curves_something_is_said(crossing: Crossing | None, says: str) -> None:
+    twice = Expected(0.9, 0.8, 1.0)
+    full = Learnt("full", "fine-tuning", {256: (0.7, 0.7, 0.7)}, twice, overtakes=crossing)
+    lora = Learnt("lora", "fine-tuning", {256: (0.8, 0.8, 0.8)}, twice)
+    torn = Learnt("soft-prompt", "prompt tuning", {256: (0.8,)})
+    found = Learning(256, 100, {"lora": lora, "full": full, "soft-prompt": torn}, {}, ("soft-prompt",), {})
+    (said,) = found.sentences("lora")
+    assert says in said
 
 
 def test_tuned_methods_and_chains_have_curves_too(tiny_folder: Path, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,24 @@ RESAMPLES = 500
 
 
 @dataclass(frozen=True)
+class Saved:
+    """Labels fewer that one candidate needs than another for the same score, on average (Le Scao & Rush 2021)."""
+
+    labels: float
+    ci: tuple[float, float] | None
+    """None where too few resamples share a score."""
+
+    @property
+    def turned(self) -> Saved:
+        """The same seen from the other candidate."""
+        return Saved(-self.labels, (-self.ci[1], -self.ci[0]) if self.ci else None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"labels": self.labels, "ci": list(self.ci) if self.ci else None}
+
+
+@dataclass(frozen=True)
 class Learnt:
     """What the curve of one candidate says."""
 
@@ -50,6 +69,8 @@ class Learnt:
     advantage: float | None = None
     """Labels fewer that the pick needs for the same score, on average; None where they share no score."""
     advantage_ci: tuple[float, float] | None = None
+    saves: Mapping[str, Saved] = field(default_factory=dict)
+    """Beside each other candidate with which it shares a score, the labels that it saves."""
     overtakes: Crossing | None = None
     """Where it comes level with the pick, from behind."""
     overtaken: Crossing | None = None
@@ -64,6 +85,7 @@ class Learnt:
             "four_times": _expected(self.four_times),
             "advantage": self.advantage,
             "advantage_ci": list(self.advantage_ci) if self.advantage_ci else None,
+            "saves": {name: one.to_json() for name, one in self.saves.items()},
             "overtakes": vars(self.overtakes) if self.overtakes else None,
             "overtaken": vars(self.overtaken) if self.overtaken else None,
         }
@@ -103,11 +125,17 @@ class Learning:
         Told where the fitted curves and the scores agree, and where the whole interval lies within reach: without
         that, every fourth pair of curves that never meet would be said to.
         """
+        never: list[str] = []
+        unknown: list[str] = []
         for name, one in self.candidates.items():
-            overtakes, overtaken = (_told(found) for found in (one.overtakes, one.overtaken))
-            if overtakes is None and overtaken is None:
+            if name == pick or one.twice is None or self.candidates[pick].twice is None:
                 continue
+            overtakes, overtaken = (_told(found) for found in (one.overtakes, one.overtaken))
             ahead = self._mean(name) > self._mean(pick)
+            if overtakes is None and overtaken is None:
+                crosses = one.overtaken if ahead else one.overtakes
+                (never if crosses is None else unknown).append(name)
+                continue
             if overtakes is not None and (overtakes.at > self.labels) != ahead:
                 beyond = "" if ahead else ", extrapolated"
                 rows = f"{_span(overtakes)} training rows{beyond}"
@@ -115,6 +143,11 @@ class Learning:
             if overtaken is not None and overtaken.at <= self.labels and not ahead:
                 rows = f"{_span(overtaken)} training rows"
                 yield f"On the learning curves {name} scores higher than {pick} below about {rows}."
+        reach = f"within {2 * self.labels:,} training rows, twice those of the run"
+        if never:
+            yield f"Not within reach: by the fitted curves {pick} and {_any_of(never)} do not come level {reach}."
+        if unknown:
+            yield f"Whether {pick} and {_any_of(unknown)} come level {reach}, these curves cannot tell."
 
     def _mean(self, candidate: str) -> float:
         """Mean score with all labels."""
@@ -136,14 +169,16 @@ def learning(folder: Path, evidence: Evidence, pick: str) -> Learning | None:
     labels = evidence.learnt_from
     measured = _Measured(evidence, answers, labels)
     whole = measured.curves
+    saved = _saved(whole)
     found = {
         name: Learnt(
             name,
             evidence.entry(name).family,
             measured.whole.get(name, measured.scores[name]),
             **(_foreseen(whole[name], labels) if name in whole else {}),
+            saves=saved.get(name, {}),
             **(
-                _beside(whole[pick], whole[name], 2 * labels)
+                _beside(whole[pick], whole[name], 2 * labels, saved[pick].get(name))
                 if name != pick and {name, pick} <= set(whole)
                 else {}
             ),
@@ -179,11 +214,23 @@ def _foreseen(curve: Curve, labels: int) -> dict[str, Any]:
     }
 
 
-def _beside(pick: Curve, other: Curve, last: float) -> dict[str, Any]:
+def _saved(curves: Mapping[str, Curve]) -> dict[str, dict[str, Saved]]:
+    """What each candidate saves beside each other, in labels, where they share a score."""
+    found: dict[str, dict[str, Saved]] = {name: {} for name in curves}
+    for one, other in itertools.combinations(curves, 2):
+        labels = data_advantage(curves[one], curves[other])
+        if labels is not None:
+            interval = data_advantage_interval(curves[one], curves[other], resamples=RESAMPLES)
+            saved = found[one][other] = Saved(labels, interval)
+            found[other][one] = saved.turned
+    return found
+
+
+def _beside(pick: Curve, other: Curve, last: float, saved: Saved | None) -> dict[str, Any]:
     """What `other` is worth beside the pick, in labels."""
     return {
-        "advantage": data_advantage(pick, other),
-        "advantage_ci": data_advantage_interval(pick, other, resamples=RESAMPLES),
+        "advantage": saved.labels if saved else None,
+        "advantage_ci": saved.ci if saved else None,
         "overtakes": crossing(pick, other, last, resamples=RESAMPLES),
         "overtaken": crossing(other, pick, last, resamples=RESAMPLES),
     }
@@ -252,8 +299,10 @@ class _Measured:
     @cached_property
     def curves(self) -> dict[str, Curve]:
         """Those that are whole."""
+        groups, metric = self.evidence.groups, self.evidence.metric
+        rows = len(self.evidence.targets if groups is None else set(groups)) if metric.lowest == 0 else None
         return {
-            name: Curve(tuple(points), np.array(list(points.values())), redrawn=self._redrawn(name, points))
+            name: Curve(tuple(points), np.array(list(points.values())), rows, self._redrawn(name, points))
             for name, points in self.whole.items()
         }
 
@@ -274,6 +323,10 @@ class _Measured:
 
 def _expected(found: Expected | None) -> dict[str, float] | None:
     return {name: float(value) for name, value in vars(found).items()} if found else None
+
+
+def _any_of(names: Sequence[str]) -> str:
+    return " or ".join((", ".join(names[:-1]), names[-1]) if len(names) > 1 else names)
 
 
 def _told(found: Crossing | None) -> Crossing | None:

@@ -18,6 +18,7 @@ from tunewise.report.placement import Box
 from tunewise.report.records import Band, Learning, LearningCurve, Run
 from tunewise.report.svg import Scale, family_class, mark, picture, score_scale, tag
 from tunewise.report.words import MINUS, NOTHING, count, interval, listed, score
+from tunewise.run_files import Interval
 
 PLOT = (960.0, 430.0)
 FRAME = Box(48.0, 16.0, 800.0, 384.0)
@@ -45,6 +46,8 @@ class LearningSection:
     twice: str
     rows: tuple[LearningRow, ...]
     notes: tuple[str, ...]
+    saved: tuple[LearningRow, ...] = ()
+    """Of each candidate, the rows that it saves beside each of them, in the order of these lines."""
 
 
 def section(run: Run) -> LearningSection | None:
@@ -62,6 +65,7 @@ def section(run: Run) -> LearningSection | None:
         twice=count(2 * learning.labels),
         rows=tuple(_row(curve, sizes, pick) for curve in curves),
         notes=tuple(_notes(learning)),
+        saved=tuple(_beside(curve, curves, pick) for curve in curves) if any(one.saves for one in curves) else (),
     )
 
 
@@ -111,9 +115,19 @@ def _saved(curve: LearningCurve, pick: str) -> str:
         return "the pick"
     if curve.advantage is None:
         return NOTHING
-    ends = curve.advantage_interval
+    return _rows_saved(curve.advantage, curve.advantage_interval)
+
+
+def _beside(curve: LearningCurve, curves: Sequence[LearningCurve], pick: str) -> LearningRow:
+    """What one candidate saves beside each."""
+    found = [curve.saves.get(other.name) for other in curves]
+    cells = tuple(NOTHING if one is None else _rows_saved(one.value, one.interval) for one in found)
+    return LearningRow(curve.name, curve.name == pick, cells)
+
+
+def _rows_saved(labels: float, ends: Interval | None) -> str:
     span = "" if ends is None else f" [{_signed(ends.low)}, {_signed(ends.high)}]"
-    return f"{_signed(curve.advantage)}{span}"
+    return f"{_signed(labels)}{span}"
 
 
 def _signed(labels: float) -> str:

@@ -240,7 +240,18 @@ def _curve(name: str, own: Fields) -> LearningCurve:
         four_times=_band(own.section("four_times")),
         advantage=own.number("advantage"),
         advantage_interval=own.interval("advantage_ci"),
+        saves=_saves(own.section("saves")),
     )
+
+
+def _saves(beside: Fields) -> dict[str, Band]:
+    found = {}
+    for name in beside.values:
+        own = beside.section(name)
+        labels = own.number("labels")
+        if labels is not None:
+            found[name] = Band(labels, own.interval("ci"))
+    return found
 
 
 def _band(own: Fields) -> Band | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -68,7 +68,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Band:
-    """A score that is expected, and its 95 % band."""
+    """A figure, such as a score that is expected, and its 95 % band."""
 
     value: float
     interval: Interval | None
@@ -88,6 +88,8 @@ class LearningCurve:
     advantage: float | None
     """Rows that the pick needs less of for the same score."""
     advantage_interval: Interval | None
+    saves: Mapping[str, Band] = field(default_factory=dict)
+    """Rows that it saves beside each other candidate; empty in older runs."""
 
     @property
     def means(self) -> dict[int, float]:

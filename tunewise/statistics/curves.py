@@ -23,6 +23,7 @@ from scipy import stats
 
 from tunewise.errors import DataError
 from tunewise.statistics.interval import CONFIDENCE
+from tunewise.statistics.proportions import wilson
 from tunewise.statistics.resampling import Floats
 
 LEAST_SIZES, LEAST_DRAWS = 5, 3
@@ -66,7 +67,9 @@ class Curve:
     scores: Floats
     """Shares, [sizes, draws]."""
     rows: int | None = None
-    """Rows that each score is a rate of; their chance is drawn too, where they are given."""
+    """Independent rows that each score is a mean over. Their chance is drawn too, where no scores on rows drawn
+    again are given; and a band is never narrower than the interval of a rate of so many, as answers that are all
+    right are so again however they are drawn."""
     redrawn: Floats | None = None
     """Scores on rows drawn again, [resamples, sizes, draws]; better than `rows`, where answers were kept. What two
     methods share of the luck of the rows counts, where both were scored on the same resamples."""
@@ -113,6 +116,9 @@ class Curve:
         value = self.law(n)
         miss = self.reach(n)
         least = min(0.0, float(self.scores.min()))  # some metrics go below zero
+        if self.rows is not None:
+            rate = wilson(min(max(value, 0.0), 1.0) * self.rows, self.rows, confidence)
+            low, high = min(low, rate.low), max(high, rate.high)
         return Expected(value, max(least, min(low, value) - miss), min(1.0, max(high, value) + miss))
 
     def reach(self, n: float) -> float:
