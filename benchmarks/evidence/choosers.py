@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -243,6 +243,26 @@ def drawn(case: Case, draws: int, validation: int | None = None) -> Iterator[InF
     for draw in range(draws):
         on_split = OnSplit(split_case.with_values(split[draw]), split[draw], unseen[draw])
         yield InFolds(case.with_values(screened[draw]), pooled[draw], unseen[draw], on_split)
+
+
+def anew(case: Case, others: Sequence[Case]) -> Unseen:
+    """What each setting of a case scores when it is trained anew: the mean over the task's other draws of rows.
+
+    In folds every finalist is trained once more before it is handed over, so the luck that one training had is not
+    what the pick is worth. Another draw has other rows, too, as many, and other luck.
+    """
+    found = []
+    for other in others:
+        scores = Scores.of(other, other.lines)
+        (unseen,) = scores.unseen(np.arange(scores.rows)[None])
+        found.append((unseen, {_setting(line): line["number"] for line in other.lines}))
+
+    def mean(line: Line, part: Callable[[Unseen], Sequence[float] | NDArray[np.float64]]) -> float:
+        known = [part(unseen)[places[_setting(line)]] for unseen, places in found if _setting(line) in places]
+        return float(np.mean(known)) if known else 0.0
+
+    one, other = (np.array([mean(line, lambda u, h=half: u.halves[h]) for line in case.lines]) for half in (0, 1))
+    return Unseen([mean(line, lambda u: u.whole) for line in case.lines], (one, other))
 
 
 def in_fifths(cases: Sequence[Case]) -> InFolds:

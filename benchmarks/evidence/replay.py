@@ -7,8 +7,10 @@ its last step, by the same rule), beside the best candidate, and beside fixed ha
 A study of so few rows chooses in folds. The rows that it chooses on are therefore drawn, many times, from those
 that no study saw, and the pick is scored on the others: a first fold to screen on, all folds for the finalists.
 What the grid cannot tell is what fitting without another fold would change; its models were fitted once, on 82 of
-128 rows. With `--validation 100`, so many rows of a split choose, enough to choose rates as well (the rungs of a
-race still compare by the cell's own). With `--own-rows`, the cell's own validation rows choose, once.
+128 rows. In folds what is handed over is trained once more, so the luck of the models that were measured is not
+what a pick is worth: a second table scores each setting as on the task's other draws. With `--validation 100`, so
+many rows of a split choose (the rungs of a race still compare by the cell's own). With `--own-rows`, the cell's
+own validation rows choose, once.
 
     python benchmarks/evidence/replay.py                  # at several budgets, as shares of the full run's work
     python benchmarks/evidence/replay.py --share 0.33 --cells
@@ -19,12 +21,12 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cells
 import numpy as np
 from cells import Cell
-from choosers import Chooser, Picked, Scores, drawn, in_fifths, on_own_rows
+from choosers import Chooser, InFolds, Picked, Scores, anew, drawn, in_fifths, on_own_rows
 from outcomes import cases, in_folds
 
 from tunewise.methods import get, registered
@@ -180,6 +182,21 @@ def points(values: tuple[float, float, float]) -> str:
     return f"{mean:5.1f} ({low:.1f} to {high:.1f})"
 
 
+def _trained_anew(found: Sequence[Sequence[InFolds]]) -> list[list[Chooser]]:
+    """The same, each setting scored as on the other draws of its task; tasks of one draw are left out."""
+    again: list[list[Chooser]] = []
+    for some in found:
+        cell = some[0].case.cell
+        alike = (one[0].case for one in found)
+        others = [
+            one for one in alike if (one.cell.task, one.cell.rows) == (cell.task, cell.rows) and one.cell != cell
+        ]
+        if others:
+            unseen = anew(some[0].case, others)
+            again.append([replace(one, unseen=unseen) for one in some])
+    return again
+
+
 def main() -> None:
     """Read the flags and replay."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -206,13 +223,17 @@ def main() -> None:
             lost = over_tasks([(cell, one.lost(rows)) for cell, one in scores])
             print(f"  the choice alone, on {rows:3} rows: {points(lost)}")
     else:
-        few = [case for case in found if case.facts["rows"]["validation"] < FEWEST_VALIDATION]
-        drawn_folds = [list(drawn(case, DRAWS, flags.validation)) for case in few]
+        every = [list(drawn(case, DRAWS, flags.validation)) for case in found]
+        on_split: list[list[Chooser]] = [[one.on_split for one in some if one.on_split] for some in every]
+        few = [case.facts["rows"]["validation"] < FEWEST_VALIDATION for case in found]
+        in_three = [some for some, is_few in zip(every, few, strict=True) if is_few]
         if flags.validation is None:
-            tell(f"{CHOOSING} folds choose, {DRAWS} draws of their rows", drawn_folds)
-        split = f"{flags.validation or 'as many'} rows of a split choose, {DRAWS} draws of them"
-        on_split = [[one.on_split for one in choosers if one.on_split] for choosers in drawn_folds]
-        tell(split, on_split)
+            enough = [some for some, is_few in zip(on_split, few, strict=True) if not is_few]
+            if enough or fifths:
+                tell("each by what chooses in a study of so many rows", [*in_three, *enough, *fifths])
+            tell(f"{CHOOSING} folds choose, {DRAWS} draws of their rows", in_three)
+            tell(f"{CHOOSING} folds choose, and what is handed over was trained anew", _trained_anew(in_three))
+        tell(f"{flags.validation or 'as many'} rows of a split choose, {DRAWS} draws of them", on_split)
         if fifths and flags.validation is None:
             tell(f"{cells.FOLDS} folds screen, choose and test", fifths)
 

@@ -225,7 +225,7 @@ def test_who_seemed_too_dear_gets_another_turn_and_keeps_it_on_resuming(
 
 def test_a_budget_in_trials_counts_those_with_other_seeds(tiny_folder: Path, tmp_path: Path) -> None:
     methods = ["majority", "tfidf-logistic", "lora"]
-    for trials, again in ((3, 0), (4, 1)):
+    for trials, again in ((5, 0), (6, 1)):
         out = tmp_path / str(trials)
         api.compare(some(), model=str(tiny_folder), methods=methods, budget=f"{trials}trials", out=out)
         started = of_kind(out, "started")
