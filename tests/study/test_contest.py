@@ -21,6 +21,7 @@ from tunewise.candidates import save_adapted
 from tunewise.errors import BudgetError, CandidateError, DataError, SettingError
 from tunewise.methods import get, registered
 from tunewise.study.advice import Situation, promise
+from tunewise.study.trials import MeteredTrial
 from tunewise.task import Choices, Dataset
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -284,6 +285,46 @@ def test_an_interrupted_trial_goes_on_from_its_last_check(
     for name in ("lora", "soft-prompt"):
         files = [run / "candidates" / name / "adapter_model.safetensors" for run in (folder, uninterrupted)]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("places", [(7,), (13, 6), (26, 11, 3)])
+def test_stopped_in_the_midst_of_a_pass_it_goes_on_from_there(
+    places: tuple[int, ...],
+    uninterrupted: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped after so many-th training steps, one process after the other: after a first check none is lost."""
+    from tunewise.study import trials
+
+    monkeypatch.setattr(trials, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(trials, "KEEP_RATIO", 0.0)
+    folder, progress = tmp_path / "run", MeteredTrial.progress
+    steps: list[tuple[Path, int]] = []
+    for place in (*places, 0):
+        left = place
+
+        def stepping(trial: MeteredTrial, step: int, *given: Any) -> bool:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+            steps.append((trial.folder, step))
+            return progress(trial, step, *given)
+
+        monkeypatch.setattr(MeteredTrial, "progress", stepping)
+        if place:
+            with pytest.raises(KeyboardInterrupt):
+                _go(folder, tiny_folder)
+    api.resume(folder)
+    found, expected = outcomes(folder), outcomes(uninterrupted)
+    assert found.keys() == expected.keys()
+    for trial, values in expected.items():
+        assert found[trial] == tuple(pytest.approx(value, rel=1e-9) if value else value for value in values)
+    first_check = min(e["step"] for e in events_of(folder) if e["event"] == "reported" and e["epoch"] is not None)
+    late = [one for one in steps if one[1] > first_check]
+    assert len(late) == len(set(late)), "no step behind the first check is trained twice"
 
 
 def _go(folder: Path, model: Path) -> None:

@@ -72,6 +72,10 @@ class Trial(Protocol):
         """Tell how far the fit is; whether it must end now."""
         ...
 
+    def wants_state(self) -> bool:
+        """Whether it is time to keep a state between two checks."""
+        ...
+
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep `state` (tensors under `tensors`, plain values beside it), to go on exactly from it."""
         ...

@@ -66,7 +66,7 @@ def tune(
     every = max(training.steps_per_epoch, MIN_STEPS_BETWEEN_CHECKS)
     while training.step < total and best.stale < PATIENCE:
         until = min(total, (training.step // every + 1) * every, trial.ends_at or total)
-        if _learn(training, until, total, trial):
+        if _learn(training, until, total, trial, best):
             break
         candidate = replace(start, weights=training.weights())
         epoch = training.step / training.steps_per_epoch
@@ -82,9 +82,14 @@ def tune(
     return tuned
 
 
-def _learn(training: Training, until: int, total: int, trial: Trial) -> bool:
-    """Train up to step `until`; whether the study wants the trial to end at once."""
-    return any(trial.progress(report.step, total, report.loss) for report in training.steps(until))
+def _learn(training: Training, until: int, total: int, trial: Trial, best: _Best) -> bool:
+    """Train up to step `until`, a state kept on the way where passes are long; whether to end at once."""
+    for report in training.steps(until):
+        if trial.progress(report.step, total, report.loss):
+            return True
+        if report.step < until and trial.wants_state():
+            trial.save_state(_state(training, best))
+    return False
 
 
 def _state(training: Training, best: _Best) -> dict[str, Any]:

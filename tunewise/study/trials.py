@@ -157,11 +157,18 @@ class MeteredTrial:
         self.ended_by_clock = self.must_end()
         return self.ended_by_clock
 
+    def wants_state(self) -> bool:
+        """Whether it is time to keep a state between two checks, where one before told how the trial stands."""
+        if self.keeps and self.best is not None and self._is_time_to_keep():
+            self._due = True
+            return True
+        return False
+
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep `state` on disk: `tensors` as safetensors, the rest as JSON, with how the trial stands.
 
-        Only where the verdict said so: a trial that ends needs no state, and must not spoil the one that it would
-        be resumed from.
+        Only where the verdict said so, or it was wanted: a trial that ends needs no state, and must not spoil the
+        one that it would be resumed from.
         """
         if not self._due or self.best is None:
             return
