@@ -20,7 +20,8 @@ import rows
 from bars import Bar
 from numpy.typing import NDArray
 
-from tunewise.statistics.curves import Curve, crossing, data_advantage, data_advantage_interval, fit
+from tunewise.recommend.learning import SELDOM
+from tunewise.statistics.curves import Curve, crossing, data_advantage, data_advantage_interval, fit, level_by
 from tunewise.statistics.resampling import draws as draws_of
 
 SIZES, DRAWS, ROWS = (8, 16, 32, 64, 128), 3, 300
@@ -41,6 +42,7 @@ PAIRS: Mapping[str, tuple[Callable[[float], float], Callable[[float], float]]] =
     "always ahead": (lambda n: 0.92 - 0.8 * n**-0.5, lambda n: 0.92 - 1.1 * n**-0.5),
     "overtaken at 36 labels": (lambda n: 0.75 - 0.4 * n**-0.5, lambda n: 0.95 - 1.6 * n**-0.5),
     "overtaken at 196 labels": (lambda n: 0.80 - 0.4 * n**-0.5, lambda n: 0.90 - 1.8 * n**-0.5),
+    "far behind": (lambda n: 0.92 - 0.8 * n**-0.5, lambda n: 0.75 - 1.1 * n**-0.5),
 }
 """Two methods, the leader with few labels first."""
 
@@ -119,22 +121,26 @@ def beside(name: str, draws: int) -> list[Bar]:
         Curve(SIZES, np.tile([[truth(size)] for size in SIZES], (1, DRAWS))) for truth in PAIRS[name]
     )
     saved, level = data_advantage(leader, follower), crossing(leader, follower, REACH, resamples=10)
-    assert saved is not None
-    told = held = found = inside = 0
+    told = held = found = inside = never = 0
     for draw in range(draws):
         one, other = drawn(rng, PAIRS[name], draw)
         advantage = data_advantage_interval(one, other, resamples=RESAMPLES, seed=draw)
-        if advantage is not None:
+        if advantage is not None and data_advantage(one, other) is not None:
             told += 1
-            held += bool(advantage[0] <= saved <= advantage[1])
+            held += bool(saved is not None and advantage[0] <= saved <= advantage[1])
+        behind = other.means[-1] <= one.means[-1]
+        never += bool(behind and level_by(one, other, REACH, resamples=RESAMPLES, seed=draw) <= SELDOM)
         point = crossing(one, other, REACH, resamples=RESAMPLES, seed=draw)
         if point is not None and point.high is not None:  # only then it is said
             found += 1
             inside += bool(level is not None and point.low <= level.at <= point.high)
+    most = None if level is None else 0.05
     found_bars = [
-        Bar(f"{name}: rows saved are told", told / draws, count=draws),
-        Bar(f"{name}: their interval holds the truth", held / max(told, 1), LEAST, count=told),
+        Bar(f"{name}: `not within reach` is told", never / draws, most=most, count=draws),
+        Bar(f"{name}: rows saved are told", told / draws, most=0.05 if saved is None else None, count=draws),
     ]
+    if saved is not None:
+        found_bars.append(Bar(f"{name}: their interval holds the truth", held / max(told, 1), LEAST, count=told))
     if level is None:
         return [*found_bars, Bar(f"{name}: a crossing is told", found / draws, most=0.05, count=draws)]
     found_bars.append(Bar(f"{name}: the crossing is told", found / draws, count=draws))

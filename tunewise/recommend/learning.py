@@ -27,6 +27,7 @@ from tunewise.statistics.curves import (
     crossing,
     data_advantage,
     data_advantage_interval,
+    level_by,
 )
 from tunewise.statistics.resampling import Floats, draws
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from tunewise.recommend.evidence import Evidence
 
 RESAMPLES = 500
+SELDOM = 0.05
+"""Of resamples: where the curves are level in no more of them, that is called not within reach."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Learnt:
     """Where it comes level with the pick, from behind."""
     overtaken: Crossing | None = None
     """Where the pick comes level with it, from behind."""
+    level: float | None = None
+    """The share of resamples by which it and the pick are level with twice the labels, or were before."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -88,6 +93,7 @@ class Learnt:
             "saves": {name: one.to_json() for name, one in self.saves.items()},
             "overtakes": vars(self.overtakes) if self.overtakes else None,
             "overtaken": vars(self.overtaken) if self.overtaken else None,
+            "level": self.level,
         }
 
 
@@ -133,8 +139,7 @@ class Learning:
             overtakes, overtaken = (_told(found) for found in (one.overtakes, one.overtaken))
             ahead = self._mean(name) > self._mean(pick)
             if overtakes is None and overtaken is None:
-                crosses = one.overtaken if ahead else one.overtakes
-                (never if crosses is None else unknown).append(name)
+                (never if one.level is not None and one.level <= SELDOM else unknown).append(name)
                 continue
             if overtakes is not None and (overtakes.at > self.labels) != ahead:
                 beyond = "" if ahead else ", extrapolated"
@@ -145,7 +150,7 @@ class Learning:
                 yield f"On the learning curves {name} scores higher than {pick} below about {rows}."
         reach = f"within {2 * self.labels:,} training rows, twice those of the run"
         if never:
-            yield f"Not within reach: by the fitted curves {pick} and {_any_of(never)} do not come level {reach}."
+            yield f"Not within reach: {pick} and {_any_of(never)} do not come level {reach}, by their curves."
         if unknown:
             yield f"Whether {pick} and {_any_of(unknown)} come level {reach}, these curves cannot tell."
 
@@ -228,11 +233,13 @@ def _saved(curves: Mapping[str, Curve]) -> dict[str, dict[str, Saved]]:
 
 def _beside(pick: Curve, other: Curve, last: float, saved: Saved | None) -> dict[str, Any]:
     """What `other` is worth beside the pick, in labels."""
+    leader, follower = (pick, other) if pick.means[-1] >= other.means[-1] else (other, pick)
     return {
         "advantage": saved.labels if saved else None,
         "advantage_ci": saved.ci if saved else None,
         "overtakes": crossing(pick, other, last, resamples=RESAMPLES),
         "overtaken": crossing(other, pick, last, resamples=RESAMPLES),
+        "level": level_by(leader, follower, last, resamples=RESAMPLES),
     }
 
 

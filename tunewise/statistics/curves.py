@@ -28,6 +28,8 @@ from tunewise.statistics.resampling import Floats
 
 LEAST_SIZES, LEAST_DRAWS = 5, 3
 CURVE_RESAMPLES = 1000
+SHARED = 0.9
+"""Of resamples, how many must share a score for an interval of what is saved."""
 _POWERS = np.concatenate([np.linspace(0.05, 1.0, 39), np.linspace(1.05, 2.0, 20)])
 """Exponents that are tried; for each of them the fit is a line."""
 _SPANS = np.geomspace(0.05, 3.0, 40)
@@ -278,14 +280,30 @@ def crossing(
     return Crossing(at, float(min(low, at)), float(max(high, at)) if math.isfinite(high) else None)
 
 
+def level_by(
+    leader: Curve, follower: Curve, last: float, *, resamples: int = CURVE_RESAMPLES, seed: int = 0
+) -> float:
+    """The share of resamples (draws, and rows) by whose laws `follower` is level with `leader` at `last`.
+
+    The laws fitted to two curves miss each other in 29 % of measurements of a pair that is level at 1.5 times the
+    labels; that at most one resample in twenty has them level, in none (benchmarks/evidence/curves.py).
+    """
+    laws = (fit(curve.sizes, curve.resampled(resamples, seed, n)) for n, curve in enumerate((leader, follower)))
+    return float(np.mean([two(last) >= one(last) for one, two in zip(*laws, strict=True)]))
+
+
 def data_advantage(a: Curve, b: Curve) -> float | None:
     """How many labels fewer `a` needs than `b` for the same score, on average over the scores that both reach.
 
     The area between the two curves, each made to rise and linear between its points, over the range of scores that
     both of them pass, divided by its height (Le Scao & Rush 2021). Negative where `b` needs fewer; None where they
-    share no score.
+    share no score, or so few that not four of their points lie among them: such curves overlap by chance.
     """
-    return _advantage(_risen(a.sizes, a.means), _risen(b.sizes, b.means))
+    one, other = _risen(a.sizes, a.means), _risen(b.sizes, b.means)
+    low, high = max(one[1][0], other[1][0]), min(one[1][-1], other[1][-1])
+    if sum(int(((scores >= low) & (scores <= high)).sum()) for _, scores in (one, other)) < 4:
+        return None
+    return _advantage(one, other)
 
 
 def data_advantage_interval(
@@ -307,7 +325,7 @@ def data_advantage_interval(
     )
     found = [_advantage(_risen(a.sizes, one), _risen(b.sizes, other)) for one, other in pairs]
     known = [value for value in found if value is not None]
-    if len(known) < 0.9 * resamples:
+    if len(known) < SHARED * resamples:
         return None
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
