@@ -151,7 +151,7 @@ def test_a_process_that_cannot_start_is_said_and_nothing_is_lost(
 
 def test_an_idle_process_that_dies_is_replaced(tmp_path: Path) -> None:
     pool = Processes(tmp_path, jobs=2)
-    pool._idle = [pool._new()]
+    pool._idle = [pool._new(on_gpu=False)]
     gone = pool._idle[0]
     gone._process.kill()
     gone._process.wait()
@@ -175,6 +175,9 @@ def test_memory_limits_what_runs_side_by_side(tmp_path: Path, monkeypatch: pytes
     assert not pool.has_room(Needs(9_999)), "this process takes some too"
     pool._busy = running(0, 0, 0)
     assert not pool.has_room(Needs())
+    pool._busy = running(0)
+    assert not pool.has_room(Needs(cores=3)), "three cores are all there are for three jobs"
+    assert pool.has_room(Needs(cores=2))
 
 
 def test_a_proposal_survives_the_way_to_another_process() -> None:

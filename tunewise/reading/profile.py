@@ -161,7 +161,7 @@ def profile_of(task: Task, found: Findings) -> Profile:
         repeated_agreement=found.agreement.share,
         warnings=(
             *found.notices,
-            *_of_cleaning(found, classification),
+            *_of_cleaning(found, classification, grouped=task.spec.group is not None),
             *(_of_noise(found.agreement) if classification else ()),
             *(shifts(task) if found.may_shift and len(task.train) else ()),
             *(_of_times(task) if found.by_time else ()),
@@ -201,20 +201,21 @@ def of_folds(profile: Profile, task: Task) -> Profile:
     )
 
 
-def _of_cleaning(found: Findings, classification: bool) -> list[str]:
+def _of_cleaning(found: Findings, classification: bool, *, grouped: bool) -> list[str]:
     """Sentences on what was left out or looks wrong."""
     dropped, repeated, leaked = found.incomplete, found.duplicates, found.leaks
     left_out = len(dropped) + found.incomplete_given
     conflicts = len(found.conflicts) if classification else 0
     repeats = ("row that only repeats", "rows that only repeat")
     stands = ("row that stands", "rows that stand")
+    nearly = "word for word or nearly so, or with its group," if grouped else "word for word or nearly so,"
     sentences = {
         f"Left out: {counted(left_out, 'row')} without an input, a target or a group.": left_out,
         f"Left out: {counted(len(repeated), *repeats)} an earlier row with the same target.": len(repeated),
-        f"Left out of training: {counted(len(leaked), *stands)}, word for word or nearly so, among those for "
-        "the test or validation, too.": len(leaked),
-        f"Left out of validation: {counted(found.validation_leaks, *stands)}, word for word or nearly so, "
-        "among those for the test, too.": found.validation_leaks,
+        f"Left out of training: {counted(len(leaked), *stands)}, {nearly} among those for the test or validation, "
+        "too.": len(leaked),
+        f"Left out of validation: {counted(found.validation_leaks, *stands)}, {nearly} among those for the test, "
+        "too.": found.validation_leaks,
         f"Kept: {counted(found.test_duplicates, *repeats)} an earlier row of the given test file.": (
             found.test_duplicates
         ),

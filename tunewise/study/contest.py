@@ -166,7 +166,7 @@ class Contest:
             attempts=attempts,
             executor=executor,
             past=self.past,
-            memory_mb=memory_mb(ground) if self.request.jobs > 1 else {},
+            memory_mb=memory_mb(ground) if executor.jobs > 1 else {},
             budget_seconds=ground.terms.seconds,
             kept_seconds=_kept_seconds(ground),
         )

@@ -5,7 +5,7 @@ back what became of them as they end. Events of trials that run elsewhere travel
 as lines of JSON. What a trial finds does not depend on where it runs, given the same number of threads.
 
 >>> executor = Processes(run_folder, jobs=2)
->>> executor.submit(proposal, recorded=[], needs=Needs(memory_mb=900))
+>>> executor.submit(proposal, recorded=[], needs=Needs(memory_mb=900, cores=2))
 >>> executor.wait(sink).status
 'finished'
 """
@@ -44,11 +44,13 @@ LAST_WORDS = 2_000
 
 @dataclass(frozen=True)
 class Needs:
-    """What a trial takes while it runs, beside its share of the cores."""
+    """What a trial takes while it runs."""
 
     memory_mb: float = 0.0
-    beside: int = 1
-    """Trials that it shares the cores with, itself included."""
+    """By its forecast."""
+    cores: int = 1
+    """Threads that it computes with: results depend on how many."""
+    gpus: int = 0
 
 
 class Watched(Sink, Protocol):
@@ -65,6 +67,11 @@ class Watched(Sink, Protocol):
 
 class Executor(Protocol):
     """Runs trials somewhere."""
+
+    jobs: int
+    """Trials at a time, at most."""
+    cores: int
+    """That those running share."""
 
     def has_room(self, needs: Needs) -> bool:
         """Whether one more trial may be submitted now; always while none runs."""
@@ -92,6 +99,8 @@ class Here:
     """One at a time, in this process."""
 
     attempts: Attempts
+    jobs: int = 1
+    cores: int = 1
     _submitted: list[tuple[Proposal, Sequence[Event]]] = field(default_factory=list)
 
     def has_room(self, needs: Needs) -> bool:
@@ -121,31 +130,29 @@ class Processes:
     folder: Path
     """Of the run, from which the processes read what the trials stand on."""
     jobs: int
-    threads: int = 1
+    cores: int = 1
     """Of the machine, that those running share."""
-    on_gpus: bool = False
-    """Whether each process has a GPU of its own."""
     _idle: list[_Child] = field(default_factory=list)
     _busy: dict[str, _Running] = field(default_factory=dict)
     _messages: queue.Queue[tuple[_Child, dict[str, Any] | None]] = field(default_factory=queue.Queue)
     _cancelled: bool = False
 
     def has_room(self, needs: Needs) -> bool:
-        """For as many as there are jobs, as their forecast memory fits beside what this process takes."""
+        """For as many as there are jobs, as cores and forecast memory allow beside what this process takes."""
         if not self._busy:
             return True
-        taken = sum(running.needs.memory_mb for running in self._busy.values()) + needs.memory_mb
-        held = 0.0 if self.on_gpus else psutil.Process().memory_info().rss / 1e6
-        return len(self._busy) < self.jobs and taken + held <= memory.limit() / 1e6
+        wanted = [needs, *(running.needs for running in self._busy.values())]
+        held = 0.0 if needs.gpus else psutil.Process().memory_info().rss / 1e6
+        fits = sum(one.memory_mb for one in wanted) + held <= memory.limit() / 1e6
+        return len(wanted) <= self.jobs and sum(one.cores for one in wanted) <= max(self.cores, self.jobs) and fits
 
     def submit(self, proposal: Proposal, recorded: Sequence[Event], needs: Needs) -> None:
         """In a process that is idle, else in a new one."""
         while self._idle and self._idle[-1].is_gone:
             self._idle.pop().close()
-        child = self._idle.pop() if self._idle else self._new()
+        child = self._idle.pop() if self._idle else self._new(on_gpu=bool(needs.gpus))
         self._busy[proposal.trial] = _Running(child, proposal, needs)
-        threads = max(1, self.threads // min(self.jobs, needs.beside))
-        asked = {"run": packed(proposal), "recorded": list(recorded), "threads": threads}
+        asked = {"run": packed(proposal), "recorded": list(recorded), "threads": needs.cores}
         child.send({**asked, "late": self._cancelled})
 
     def wait(self, sink: Watched) -> Outcome:
@@ -193,10 +200,10 @@ class Processes:
             child.close()
         self._idle, self._busy = [], {}
 
-    def _new(self) -> _Child:
+    def _new(self, *, on_gpu: bool) -> _Child:
         taken = {running.child.number for running in self._busy.values()}
         number = next(one for one in itertools.count() if one not in taken)
-        return _Child(self.folder, number, self._messages, on_gpu=self.on_gpus)
+        return _Child(self.folder, number, self._messages, on_gpu=on_gpu)
 
 
 @dataclass(frozen=True)
@@ -309,7 +316,7 @@ def executor_of(folder: Path, attempts: Attempts, jobs: int) -> tuple[Executor, 
         jobs = most
     if jobs == 1:
         return Here(attempts), note
-    return Processes(folder, jobs, torch.get_num_threads(), on_gpus=attempts.uses_gpu), note
+    return Processes(folder, jobs, torch.get_num_threads()), note
 
 
 def _cores() -> int:

@@ -19,8 +19,8 @@ RUNG_SHARE = 0.25
 LEAST_SHARE = 0.5
 """Of its passes, what a shortened trial keeps: at a third of them it is no better than the best prompt.
 
-On real outcomes of six tasks with 128 labelled rows (benchmarks/evidence/passes.py), LoRA is level with it at a
-third of its passes and 10 points above at half, all weights 2 points below and 13 above."""
+On real outcomes of six tasks with 128 labelled rows (benchmarks/evidence/passes.py), LoRA and all weights are 2
+points below it at a third of their passes, 9 and 12 above at half."""
 
 
 @dataclass(frozen=True)

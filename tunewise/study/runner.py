@@ -153,7 +153,12 @@ class Worker:
         return Outcome(trial, "failed", work=work)
 
     def _needs(self, proposal: Proposal, beside: int) -> Needs:
-        return Needs(self.memory_mb.get(proposal.method.name, 0.0), beside)
+        """What a trial takes that is asked for with so many, itself included."""
+        if self.executor.jobs == 1:
+            return Needs()
+        memory_mb = self.memory_mb.get(proposal.method.name, 0.0)
+        cores = max(1, self.executor.cores // min(self.executor.jobs, beside))
+        return Needs(memory_mb, cores, int(self.attempts.uses_gpu))
 
     def _refused(self, proposal: Proposal) -> Outcome | None:
         """What becomes of a trial for which the clock leaves no time."""
