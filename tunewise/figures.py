@@ -100,5 +100,4 @@ def not_shown(pick: str, nominee: str, margin: float, test: str) -> str:
     """
     what = f"within {margin:g} point{'' if margin == 1 else 's'} of every other finalist" if margin else ""
     whom = "it" if pick == nominee else f"the cheaper {nominee}"
-    said = f"{test} could not show {whom} {what or 'as good as every other finalist'}"
-    return said if pick == nominee else f"it had the highest validation score, and {said}"
+    return f"{test} could not show {whom} {what or 'as good as every other finalist'}"

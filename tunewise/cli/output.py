@@ -227,7 +227,9 @@ def headline(recommendation: Any) -> str:
     """The recommendation in one sentence."""
     low, high = recommendation.ci
     margin = f"{recommendation.margin:g} point{'' if recommendation.margin == 1 else 's'}"
-    undecided = figures.not_shown(recommendation.pick, recommendation.nominee, recommendation.margin, "this test")
+    pick, nominee = recommendation.pick, recommendation.nominee
+    undecided = figures.not_shown(pick, nominee, recommendation.margin, "this test")
+    undecided += "" if pick == nominee else ", so the highest validation score decided"
     standing = STANDING[recommendation.status].format(margin=margin, undecided=undecided)
     if recommendation.runner_up is None:
         standing = "it is the only finalist"

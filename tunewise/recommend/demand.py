@@ -44,8 +44,8 @@ def break_evens(evidence: Evidence, pick: str) -> dict[str, float | None]:
 
 Ask = Callable[[Evidence, float], Verdict]
 """What the picking rule says of some evidence, at a margin in points."""
-MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0)
-"""That are tried for what would make the runner-up the pick."""
+MARGINS = tuple(half / 2 for half in range(21))
+"""In points, that are tried for what would make the runner-up the pick."""
 
 
 def turning_points(evidence: Evidence, ask: Ask, margin: float) -> Iterator[tuple[float, Verdict]]:

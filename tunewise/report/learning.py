@@ -65,7 +65,7 @@ def section(run: Run) -> LearningSection | None:
         twice=count(2 * learning.labels),
         rows=tuple(_row(curve, sizes, pick) for curve in curves),
         notes=tuple(_notes(learning)),
-        saved=tuple(_beside(curve, curves, pick) for curve in curves) if any(one.saves for one in curves) else (),
+        saved=_saved_beside(curves, pick),
     )
 
 
@@ -116,6 +116,13 @@ def _saved(curve: LearningCurve, pick: str) -> str:
     if curve.advantage is None:
         return NOTHING
     return _rows_saved(curve.advantage, curve.advantage_interval)
+
+
+def _saved_beside(curves: Sequence[LearningCurve], pick: str) -> tuple[LearningRow, ...]:
+    """Of each candidate; of two the column beside the scores says it."""
+    if len(curves) < 3 or not any(curve.saves for curve in curves):
+        return ()
+    return tuple(_beside(curve, curves, pick) for curve in curves)
 
 
 def _beside(curve: LearningCurve, curves: Sequence[LearningCurve], pick: str) -> LearningRow:

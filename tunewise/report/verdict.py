@@ -95,18 +95,10 @@ def _claim(told: Recommendation) -> str:
         if tied:
             named = listed(tied) if len(tied) <= NAMED else f"{len(tied)} other finalists"
             return f"though the test cannot tell it from {named}"
-        unshown = not_shown(told.pick, told.nominee or told.pick, told.margin or 0.0, "the test")
-        return f"though {unshown}{_more_rows(told)}"
+        nominee = told.nominee or told.pick
+        unshown = not_shown(told.pick, nominee, told.margin or 0.0, "the test")
+        return f"{'though' if nominee == told.pick else 'as'} {unshown}"
     return f"status {told.status or 'unknown'}"
-
-
-def _more_rows(told: Recommendation) -> str:
-    more = (told.rows_needed or 0) - (told.n_test or 0)
-    return (
-        f" (about {count(more)} more test rows could, if they are equally good)"
-        if told.rows_needed and more > 0
-        else ""
-    )
 
 
 def _against(told: Recommendation) -> str:
