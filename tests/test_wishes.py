@@ -134,6 +134,20 @@ def test_a_pick_that_never_turns_has_no_such_condition(tmp_path: Path) -> None:
     assert found.break_even_requests == {"lora": None}
 
 
+def test_a_runner_up_behind_another_turn_is_told_too(tmp_path: Path) -> None:
+    cheap = replace(PROMPT, setup=0.0, request=1e10)
+    near = replace(
+        TUNED, candidate="soft-prompt", setup=5e15, request=5e9, family="prompt tuning", artifact_mb=0.1
+    )
+    far = replace(TUNED, setup=1e17, request=1e9, wrong=range(39))
+    run = write_run(tmp_path / "r", [with_cost(one) for one in (cheap, near, far)], balanced(500))
+    found = recommend(run)
+    assert (found.pick, found.runner_up) == ("few-shot", "lora")
+    (said,) = [text for text in found.conditions if "runner-up lora" in text]
+    requests = float(said.split()[2].replace(",", ""))
+    assert recommend(run, wishes=Wishes(requests=requests)).pick == "lora"
+
+
 def test_it_says_at_which_margin_the_runner_up_is_the_pick(tmp_path: Path) -> None:
     cheap = replace(PROMPT, validation=0.92)
     dear = replace(TUNED, request=5e10, wrong=range(20), validation=0.96)

@@ -128,9 +128,10 @@ def beside(name: str, draws: int) -> list[Bar]:
         if advantage is not None and data_advantage(one, other) is not None:
             told += 1
             held += bool(saved is not None and advantage[0] <= saved <= advantage[1])
-        behind = other.means[-1] <= one.means[-1]
-        never += bool(behind and level_by(one, other, REACH, resamples=RESAMPLES, seed=draw) <= SELDOM)
         point = crossing(one, other, REACH, resamples=RESAMPLES, seed=draw)
+        behind, back = other.means[-1] <= one.means[-1], crossing(other, one, REACH, resamples=10)
+        if behind and point is None and back is None:
+            never += level_by(one, other, REACH, resamples=RESAMPLES, seed=draw) <= SELDOM
         if point is not None and point.high is not None:  # only then it is said
             found += 1
             inside += bool(level is not None and point.low <= level.at <= point.high)

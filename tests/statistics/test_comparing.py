@@ -77,3 +77,19 @@ def test_holm_lies_between_no_correction_and_bonferroni(ps: list[float]) -> None
     assert all(p <= q <= min(1, len(ps) * p) + 1e-12 for p, q in zip(ps, adjusted, strict=True))
     order = np.argsort(ps, kind="stable")
     assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+
+
+def test_the_standard_error_of_few_groups_is_widened_once() -> None:
+    rng = np.random.default_rng(4)
+    targets = ["a"] * 200
+    one, other = (["a" if right else "b" for right in rng.random(200) < share] for share in (0.8, 0.7))
+    groups = [str(row % 5) for row in range(200)]
+    found = statistics.paired_difference(metrics.get("macro_f1"), one, other, targets, groups)
+    values = [
+        statistics.paired_difference(
+            metrics.get("macro_f1"), one[place::5], other[place::5], targets[place::5]
+        ).value
+        for place in range(5)
+    ]
+    assert found.units == 5
+    assert found.standard_error < 2 * float(np.std(values, ddof=1)) / 5**0.5

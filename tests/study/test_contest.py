@@ -14,7 +14,7 @@ import pytest
 
 from tests.study.events import events_of, of_kind
 from tests.study.killing import peek, run_and_kill, script_of
-from tests.tiny import colour_task, copy_task, in_float32
+from tests.tiny import colour_task, copy_task, in_float32, read_colours
 from tunewise import api
 from tunewise.adapted import AdaptedModel
 from tunewise.candidates import save_adapted
@@ -200,6 +200,33 @@ def test_a_study_killed_while_it_is_set_up_leaves_no_folder(
     with pytest.raises(KeyboardInterrupt):
         api.compare(colour_task(), methods="majority", budget="9trials", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("out", [".", "link", "gone/../made"])
+def test_the_folder_may_be_named_in_any_way(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, real = tmp_path / "here", tmp_path / "real"
+    here.mkdir()
+    real.mkdir()
+    monkeypatch.chdir(here)
+    if out == "link":
+        (here / "link").symlink_to(real)
+    study = api.compare(colour_task(), methods="majority", budget="9trials", out=out)
+    assert (study.folder / "recommendation.json").exists()
+    assert real.exists()
+
+
+def test_what_a_study_said_of_its_preparation_survives_a_kill(tmp_path: Path) -> None:
+    said = "The budget is too small to choose in folds"
+    rows = read_colours(128)
+    folder = tmp_path / "run"
+    api.compare(rows, methods=["majority", "tfidf-logistic"], budget="9trials", out=folder)
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "notes": [said]}))
+    (folder / "trials.jsonl").unlink()
+    for name in ("predictions", "candidates"):
+        shutil.rmtree(folder / name)
+    api.resume(folder)
+    assert sum(event.get("text") == said for event in events_of(folder)) == 1
 
 
 def test_killed_at_any_moment_and_resumed_it_ends_the_same(

@@ -13,6 +13,7 @@ from tests.study.events import answers_of, events_of, lines_of, of_kind
 from tests.study.killing import run_and_kill, script_of
 from tests.tiny import colour_rows, in_float32, read_colours
 from tunewise import api
+from tunewise.adapted import AdaptedModel
 from tunewise.errors import DataError, SettingError
 from tunewise.methods import get
 from tunewise.reading import read
@@ -259,6 +260,22 @@ def test_going_on_from_a_kept_state_does_not_count_the_start_again(finished: Pat
         make_again(chain, ground.base, rows_without(ground.task, 0), ground.task.folds[0], trial, goes_on=goes_on)
         works.append(trial.work)
     assert 0 < works[1] < works[0]
+
+
+def test_a_chain_that_keeps_its_state_keeps_that_of_its_own_training(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunewise.study import trials
+
+    monkeypatch.setattr(trials, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(trials, "KEEP_RATIO", 0.0)
+    chain = next(one for one in made_by(events_of(finished)).values() if one.start is not None)
+    ground = prepare(folded(few()), read_stored(finished).request)
+    trial = MeteredTrial(0, tmp_path, Dataset(()), keeps=True)
+    trial.watch(ground.base)
+    made = make_again(chain, ground.base, rows_without(ground.task, 0), ground.task.folds[0], trial)
+    assert isinstance(made, AdaptedModel)
+    assert made.weights is not None
 
 
 def test_a_label_that_one_fold_holds_alone_leaves_every_baseline(tmp_path: Path) -> None:

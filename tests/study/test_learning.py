@@ -161,6 +161,8 @@ def test_what_each_candidate_saves_beside_each_is_told(run: Path) -> None:
     [
         (None, 0.04, "Not within reach: lora and full do not come level within 512 training rows"),
         (None, 0.2, "Whether lora and full come level within 512 training rows"),
+        (Crossing(400.0, 300.0, None), 0.04, "Whether lora and full come level within 512 training rows"),
+        (Crossing(100.0, 80.0, 120.0), 0.04, "Whether lora and full come level within 512 training rows"),
         (Crossing(400.0, 300.0, None), 0.6, "Whether lora and full come level within 512 training rows"),
         (Crossing(400.0, 300.0, 500.0), 0.9, "full comes level with lora at about 400 (300 to 500) training rows"),
     ],

@@ -244,6 +244,13 @@ def test_without_a_tuned_method_prompts_may_take_what_is_left(allowance: Allowan
     assert len([one for one in runner.asked if one.method.name == "few-shot"]) > 3
 
 
+def test_no_trial_is_kept_for_a_chain_that_needs_the_prompt() -> None:
+    runner = Pretending()
+    methods = [method for method in METHODS if method.name in ("zero-shot", "few-shot", "prompt-then-lora")]
+    Race(SPEC, None, methods, FORECASTER, Allowance(None, 3), runner).go()
+    assert [one.method.name for one in runner.asked] == ["zero-shot", "few-shot", "prompt-then-lora"]
+
+
 def test_where_the_best_at_the_rung_breaks_the_next_best_goes_on() -> None:
     class Breaking(Pretending):
         def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:

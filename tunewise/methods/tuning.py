@@ -87,7 +87,7 @@ def _learn(training: Training, until: int, total: int, trial: Trial, best: _Best
     for report in training.steps(until):
         if trial.progress(report.step, total, report.loss):
             return True
-        if report.step < until and trial.wants_state():
+        if best.candidate is not None and report.step < until and trial.wants_state():
             trial.save_state(_state(training, best))
     return False
 

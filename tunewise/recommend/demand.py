@@ -115,7 +115,15 @@ def conditions(
 
 
 def _of_runner_up(evidence: Evidence, ask: Ask, runner_up: str, margin: float) -> str:
-    """Which margin would make the runner-up the pick, as no number of requests does."""
+    """At which number of requests, else with which margin, the runner-up would be the pick."""
+    asked, updates = evidence.demand.requests, evidence.demand.updates
+    steps = math.ceil(math.log(FARTHEST / NEAREST, STEP))
+    tried = sorted(
+        (NEAREST * STEP**step for step in range(steps + 1)), key=lambda one: abs(math.log(one / max(asked, 1)))
+    )
+    for requests in tried:
+        if ask(evidence.at(Demand(requests, updates)), margin).pick == runner_up:
+            return f"At about {rounded(requests)} requests a month the runner-up {runner_up} would be the pick."
     nearest_first = sorted(MARGINS, key=lambda other: abs(other - margin))
     for other in nearest_first:
         if ask(evidence, other).pick == runner_up:
@@ -123,5 +131,5 @@ def _of_runner_up(evidence: Evidence, ask: Ask, runner_up: str, margin: float) -
                 f"With a margin of {other:g} points instead of {margin:g}, the runner-up {runner_up} would be the "
                 "pick; no number of requests makes it so."
             )
-    tried = f"No number of requests, and no margin up to {MARGINS[-1]:g} points"
-    return f"{tried}, makes the runner-up {runner_up} the pick."
+    neither = f"No number of requests, and no margin up to {MARGINS[-1]:g} points"
+    return f"{neither}, makes the runner-up {runner_up} the pick."

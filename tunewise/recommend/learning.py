@@ -138,14 +138,20 @@ class Learning:
                 continue
             overtakes, overtaken = (_told(found) for found in (one.overtakes, one.overtaken))
             ahead = self._mean(name) > self._mean(pick)
+            if overtakes is not None and (overtakes.at > self.labels) == ahead:
+                overtakes = None  # the scores say otherwise
+            if overtaken is not None and (overtaken.at > self.labels or ahead):
+                overtaken = None
             if overtakes is None and overtaken is None:
-                (never if one.level is not None and one.level <= SELDOM else unknown).append(name)
+                apart = one.overtakes is None and one.overtaken is None
+                seldom = one.level is not None and one.level <= SELDOM
+                (never if apart and seldom else unknown).append(name)
                 continue
-            if overtakes is not None and (overtakes.at > self.labels) != ahead:
+            if overtakes is not None:
                 beyond = "" if ahead else ", extrapolated"
                 rows = f"{_span(overtakes)} training rows{beyond}"
                 yield f"On the learning curves {name} comes level with {pick} at about {rows}."
-            if overtaken is not None and overtaken.at <= self.labels and not ahead:
+            if overtaken is not None:
                 rows = f"{_span(overtaken)} training rows"
                 yield f"On the learning curves {name} scores higher than {pick} below about {rows}."
         reach = f"within {2 * self.labels:,} training rows, twice those of the run"

@@ -134,7 +134,7 @@ def _score(evidence: Evidence, findings: Findings, pick: Entry) -> str:
 
 def _trained_once(evidence: Evidence, pick: Entry) -> str:
     """What the interval of a trained model does not hold, where no other seed tells it."""
-    if pick.family in (*WITHOUT_MODEL, *PROMPT_ONLY) or pick.candidate in evidence.repeats:
+    if evidence.folds or pick.family in (*WITHOUT_MODEL, *PROMPT_ONLY) or pick.candidate in evidence.repeats:
         return ""
     return (
         f"That is said of this trained model, made with one seed: {pick.candidate} trained again gives another "

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scipy import stats
+
 from tunewise.statistics.interval import Interval
 from tunewise.statistics.proportions import mcnemar_exact, tango, wilson
 from tunewise.statistics.resampling import bca, bootstrap
@@ -32,11 +34,15 @@ class Difference:
     upper: float
     """One-sided 95 % upper bound: the upper end of the two-sided 90 % interval."""
     method: str
+    units: int | None = None
+    """Independent rows, or groups, where the interval's ends stand by Student's distribution for so many."""
 
     @property
     def standard_error(self) -> float:
-        """As much as the 95 % interval amounts to, if it were normal."""
-        return (self.high - self.low) / (2 * 1.96)
+        """As much as the 95 % interval amounts to, if it were normal, or Student's where it was made so."""
+        known = self.units is not None and self.units > 1
+        quantile = float(stats.t.ppf(0.975, self.units - 1)) if known and self.units else 1.96
+        return (self.high - self.low) / (2 * quantile)
 
 
 def score_interval(
@@ -80,7 +86,9 @@ def paired_difference(
         lowest=metric.lowest,
     )
     both = drawn.interval()
-    return Difference(drawn.value, both.low, both.high, drawn.p_value(), drawn.interval(0.90).high, both.method)
+    upper = drawn.interval(0.90).high
+    units = None if drawn.is_degenerate else drawn.units
+    return Difference(drawn.value, both.low, both.high, drawn.p_value(), upper, both.method, units)
 
 
 def rate_difference(b: int, c: int, n: int) -> Difference:

@@ -78,6 +78,7 @@ class Contest:
             "margin": request.margin,
             "curve": request.curve.text if request.curve else None,
             "jobs": request.jobs,
+            "notes": list(ground.notes),
         }
         _write_whole(folder, ground.task, run)
         contest = cls(folder, request, ground, Journal(folder / JOURNAL, on_event), [])
@@ -113,7 +114,7 @@ class Contest:
     def _note(self) -> None:
         """Say what the reader should know of how the study was prepared, once."""
         said = {event.get("text") for event in self.past}
-        for note in self.ground.notes:
+        for note in dict.fromkeys(self.ground.notes):
             if note not in said:
                 self.journal.write("message", None, text=note)
 
@@ -267,19 +268,29 @@ def _kept_seconds(ground: Ground) -> dict[str, float]:
 
 
 def _write_whole(folder: Path, task: Task, run: Mapping[str, Any]) -> None:
-    """Make the run folder with all that a study begins with; killed midway, there is none."""
+    """Make the run folder with all that a study begins with; killed midway, there is none.
+
+    One that is there, empty, is filled where it is: it may be a link, or another disk.
+    """
+    target = folder.resolve()
+    if target.exists():
+        _fill(target, task, run)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place:
+        begun = Path(place) / target.name
+        begun.mkdir()
+        _fill(begun, task, run)
+        begun.rename(target)
+
+
+def _fill(folder: Path, task: Task, run: Mapping[str, Any]) -> None:
+    """The file that makes it a run comes last."""
     from tunewise.reading import write_rows
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
-        begun = Path(place) / folder.name
-        begun.mkdir()
-        write_rows(task, begun / ROWS)
-        write_json(begun / TASK, files.task_record(task))
-        write_json(begun / RUN, run)
-        if folder.exists():
-            folder.rmdir()  # an empty one; any other was refused
-        begun.rename(folder)
+    write_rows(task, folder / ROWS)
+    write_json(folder / TASK, files.task_record(task))
+    write_json(folder / RUN, run)
 
 
 def race(ground: Ground, runner: Any) -> Race:

@@ -130,7 +130,9 @@ class Race:
         before = len(self.outcomes)
         for place, method in enumerate(methods):
             # Zero-shot always; of what is left in trials, a tuned method has one at least.
-            kept_back = 1 if place and share < 1 else 0
+            kept_back = (
+                1 if place and any(_is_tuned(one) and one.starts_from is None for one in self.methods) else 0
+            )
             space = method.search_space(self.spec, self.model, self.forecaster.n_train)
             wanted: list[Proposal] = []
             for number, parameters in enumerate(_grid(space)):

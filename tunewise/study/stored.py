@@ -79,6 +79,7 @@ def read_stored(folder: Path) -> Stored:
             bool(run["truncate"]),
             curve=Budget.parse(run["curve"]) if run.get("curve") else None,
             jobs=int(run.get("jobs", 1)),
+            notes=tuple(run.get("notes", ())),
         )
         profile = Profile.from_json(task["profile"]) if task["profile"] else None
         read = read_rows(
