@@ -108,7 +108,9 @@ def compare(
         request = with_methods(request, methods, task)
         if request.curve:
             check_curves(in_folds)
-        folder = Path(out) if out is not None else free(RUNS / task.name)
+        folder = free(RUNS / task.name) if out is None else Path(out)
+        if ".." in folder.parts:  # whatever stands before it need not exist
+            folder = folder.resolve()
         check_out(folder)
         if request.model:
             phase("preparing: the model, token counts, and, once on a machine, its speed")

@@ -318,11 +318,12 @@ def check_out(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise SettingError(f"the output folder {folder} exists and is not empty; name another with --out.")
     # Asking for rights is not enough (a root user, a full or special file system): make it, and leave no trace.
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    target = folder.resolve()
+    made = [path for path in (target, *target.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        target.mkdir(parents=True, exist_ok=True)
+        (target / ".writable").touch()
+        (target / ".writable").unlink()
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise SettingError(
