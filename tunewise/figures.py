@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunewise.errors import SettingError
@@ -87,6 +87,11 @@ def bytes_of(text: str, what: str) -> float:
 def clean(text: Any) -> str:
     """`text` in one line, without characters that would steer the terminal."""
     return "".join(character if character.isprintable() else " " for character in str(text))
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Names as a reader lists them: `a, b and c`."""
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def not_shown(pick: str, nominee: str, margin: float, test: str) -> str:

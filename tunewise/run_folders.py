@@ -16,8 +16,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from tunewise.errors import CandidateError, WorkError
 from tunewise.run_files import read_json
 
@@ -55,6 +53,8 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         WorkError: another process works on it.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

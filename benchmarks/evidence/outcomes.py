@@ -123,7 +123,8 @@ class Case:
 
     def cost(self, line: Line) -> float:
         """Of a candidate, for the usual demand."""
-        request = self.forecaster.request(line["shots"]) if line["asks_a_model"] else 0.0
+        asks = line["asks_a_model"]
+        request = self.forecaster.request(line["shots"], tuned=is_tuned(line)) if asks else 0.0
         return USUAL.cost(Works(self.work(line["work"]), request))
 
     def artifact_mb(self, line: Line) -> float:
@@ -145,9 +146,7 @@ class Case:
         lines = []
         for line in self.all_lines:
             if line.get("asks_a_model") and "failed" not in line:
-                extra = self.forecaster.evaluation(
-                    more, line["shots"], tuned="learning_rate" in line["parameters"]
-                )
+                extra = self.forecaster.evaluation(more, line["shots"], tuned=is_tuned(line))
                 checks = [
                     {**check, "work": {**check["work"], "score": check["work"].get("score", 0.0) + place * extra}}
                     for place, check in enumerate(line["checks"], start=1)
@@ -254,6 +253,11 @@ class Replayed:
         """Nobody listens."""
 
 
+def is_tuned(line: Line) -> bool:
+    """Whether it was trained."""
+    return "learning_rate" in line["parameters"]
+
+
 def best_of_each(lines: Sequence[Line]) -> dict[str, Line]:
     """The best line of each method by validation."""
     found: dict[str, Line] = {}
@@ -301,6 +305,6 @@ def lost_by_cutting(found: Sequence[Outcomes]) -> dict[tuple[str, int], float]:
 
 def _full(outcomes: Outcomes) -> bool:
     """The second seeds come last."""
-    tuned = {line["method"] for line in outcomes.trials if "learning_rate" in line["parameters"]}
+    tuned = {line["method"] for line in outcomes.trials if is_tuned(line)}
     again = {line["method"] for line in outcomes.trials if line["seed"]}
     return bool(tuned) and tuned == again

@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 
-from outcomes import Case, cases
+from outcomes import Case, cases, is_tuned
 
 from tunewise.study.forecast import BATCH_SIZE, steps_of
 
@@ -22,11 +22,11 @@ Ahead = Mapping[tuple[str, int, int], float]
 
 def ahead(case: Case) -> Ahead:
     """Of one cell."""
-    prompts = [line["value"] for line in case.lines if line["asks_a_model"] and not _is_tuned(line)]
+    prompts = [line["value"] for line in case.lines if line["asks_a_model"] and not is_tuned(line)]
     found: dict[tuple[str, int, int], float] = {}
     for line in case.listed():
         name, parameters = line["method"], line["parameters"]
-        if not _is_tuned(line) or any(method == name for method, _, _ in found):
+        if not is_tuned(line) or any(method == name for method, _, _ in found):
             continue
         steps = steps_of(case.facts["rows"]["train"], parameters.get("batch_size", BATCH_SIZE))
         for passes in range(1, parameters["epochs"] + 1):
@@ -34,11 +34,6 @@ def ahead(case: Case) -> Ahead:
             if checked:
                 found[name, passes, parameters["epochs"]] = max(checked) - max(prompts)
     return found
-
-
-def _is_tuned(line: Mapping[str, object]) -> bool:
-    parameters = line["parameters"]
-    return isinstance(parameters, Mapping) and "epochs" in parameters
 
 
 def table(found: list[Ahead]) -> str:

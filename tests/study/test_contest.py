@@ -266,6 +266,14 @@ def outcomes(folder: Path) -> dict[str, tuple[Any, ...]]:
     }
 
 
+def assert_ended_alike(folder: Path, other: Path) -> None:
+    """Each trial as in the other run, work to the last digits that sums in another order have."""
+    found, expected = outcomes(folder), outcomes(other)
+    assert found.keys() == expected.keys()
+    for trial, values in expected.items():
+        assert found[trial] == tuple(pytest.approx(value, rel=1e-9) if value else value for value in values)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
@@ -303,10 +311,7 @@ def test_an_interrupted_trial_goes_on_from_its_last_check(
             _go(folder, tiny_folder)
     monkeypatch.setattr(trials, "evaluate", evaluation.evaluate)
     api.resume(folder)
-    found, expected = outcomes(folder), outcomes(uninterrupted)
-    assert found.keys() == expected.keys()
-    for trial, values in expected.items():
-        assert found[trial] == tuple(pytest.approx(value, rel=1e-9) if value else value for value in values)
+    assert_ended_alike(folder, uninterrupted)
     checks = [e for e in events_of(folder) if e["event"] == "reported" and e["epoch"] is not None]
     assert len(checks) == len({(e["trial"], e["step"]) for e in checks})
     for name in ("lora", "soft-prompt"):
@@ -345,10 +350,7 @@ def test_stopped_in_the_midst_of_a_pass_it_goes_on_from_there(
             with pytest.raises(KeyboardInterrupt):
                 _go(folder, tiny_folder)
     api.resume(folder)
-    found, expected = outcomes(folder), outcomes(uninterrupted)
-    assert found.keys() == expected.keys()
-    for trial, values in expected.items():
-        assert found[trial] == tuple(pytest.approx(value, rel=1e-9) if value else value for value in values)
+    assert_ended_alike(folder, uninterrupted)
     first_check = min(e["step"] for e in events_of(folder) if e["event"] == "reported" and e["epoch"] is not None)
     late = [one for one in steps if one[1] > first_check]
     assert len(late) == len(set(late)), "no step behind the first check is trained twice"

@@ -29,7 +29,6 @@ MOST_SHOWN = 12
 STANDING = {
     "superior": "shown to be better than every other finalist",
     "non-inferior": "shown to lose less than {margin} to every other finalist",
-    "undecided": "{undecided}",
     "too_few_rows": "there are too few rows to tell",
 }
 
@@ -226,13 +225,14 @@ def _print_verdict(recommendation: Any) -> None:
 def headline(recommendation: Any) -> str:
     """The recommendation in one sentence."""
     low, high = recommendation.ci
-    margin = f"{recommendation.margin:g} point{'' if recommendation.margin == 1 else 's'}"
-    pick, nominee = recommendation.pick, recommendation.nominee
-    undecided = figures.not_shown(pick, nominee, recommendation.margin, "this test")
-    undecided += "" if pick == nominee else ", so the highest validation score decided"
-    standing = STANDING[recommendation.status].format(margin=margin, undecided=undecided)
+    pick, nominee, margin = recommendation.pick, recommendation.nominee, recommendation.margin
     if recommendation.runner_up is None:
         standing = "it is the only finalist"
+    elif recommendation.status == "undecided":
+        decided = "" if pick == nominee else ", so the highest validation score decided"
+        standing = figures.not_shown(pick, nominee, margin, "this test") + decided
+    else:
+        standing = STANDING[recommendation.status].format(margin=f"{margin:g} point{'' if margin == 1 else 's'}")
     if recommendation.left_out:
         standing += ", of those that do what is asked"
     rows = counted(recommendation.n_test, "test row")

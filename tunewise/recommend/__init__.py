@@ -54,9 +54,10 @@ def recommend(folder: Path, *, margin: float | None = None, wishes: Wishes | Non
     evidence, left_out = _wished(read_evidence(folder), wishes)
     margin = evidence.margin if margin is None else margin
     other = bool(left_out) or wishes.demand != USUAL or not math.isclose(margin, evidence.margin)
-    findings = replace(_findings(evidence, margin), afterwards=other, left_out=left_out)
+    findings = _findings(evidence, margin)
     named = findings.reference, findings.nominee
-    findings = replace(findings, stand_in=not other and evidence.nominated not in (None, named))
+    stand_in = not other and evidence.nominated not in (None, named)
+    findings = replace(findings, afterwards=other, stand_in=stand_in, left_out=left_out)
     pick = evidence.entry(findings.verdict.pick)
     runner_up = next((entry.candidate for entry in evidence.entries if entry is not pick), None)
     price = _price(evidence, wishes)

@@ -60,12 +60,7 @@ def _margin_changed(evidence: Evidence, findings: Findings) -> Iterator[str]:
 
 def _nomination_changed(evidence: Evidence, findings: Findings) -> Iterator[str]:
     fixed = evidence.nominated
-    if (
-        fixed
-        and fixed != (findings.reference, findings.nominee)
-        and math.isclose(evidence.margin, findings.margin)
-        and not findings.afterwards
-    ):
+    if fixed and findings.stand_in:
         yield (
             f"Before the test, {fixed[0]} and {fixed[1]} were named as reference and nominee, but not both "
             f"were tested: {findings.reference} and {findings.nominee} stand in, so read this as "
@@ -101,9 +96,8 @@ def _above_the_ceiling(evidence: Evidence, pick: Entry) -> Iterator[str]:
     if found.tells and accuracy > found.interval.high:
         yield (
             f"{pick.candidate} is right in {accuracy:.3f} of the rows, more than labels as noisy as those of "
-            f"inputs that stand more than once allow ({found.interval.low:.3f} to "
-            f"{found.interval.high:.3f}): part of it "
-            "may be a habit of who labelled them, or these inputs are harder than the others."
+            f"inputs that stand more than once allow ({found.interval.low:.3f} to {found.interval.high:.3f}): "
+            "part of it may be a habit of who labelled them, or these inputs are harder than the others."
         )
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -60,17 +61,24 @@ def turning_points(evidence: Evidence, ask: Ask, margin: float) -> Iterator[tupl
     def at(requests: float) -> Verdict:
         return ask(evidence.at(Demand(requests, updates)), margin)
 
-    for factor, end in ((1 / STEP, NEAREST), (STEP, FARTHEST)):
-        inside = min(max(asked, NEAREST), FARTHEST)
-        while (inside - end) * (factor - 1) < 0:
-            outside = max(min(inside * factor, FARTHEST), NEAREST)
+    for way in (_demands(asked, 1 / STEP), _demands(asked, STEP)):
+        for inside, outside in itertools.pairwise(way):
             if at(outside).pick != pick:
                 for _ in range(HALVINGS):
                     middle = math.sqrt(inside * outside)
                     inside, outside = (inside, middle) if at(middle).pick != pick else (middle, outside)
                 yield outside, at(outside)
                 break
-            inside = outside
+
+
+def _demands(asked: float, factor: float) -> Iterator[float]:
+    """Numbers of requests from those asked for on, each so many times the one before, as far as is told."""
+    end = FARTHEST if factor > 1 else NEAREST
+    requests = min(max(asked, NEAREST), FARTHEST)
+    yield requests
+    while (requests - end) * (factor - 1) < 0:
+        requests = max(min(requests * factor, FARTHEST), NEAREST)
+        yield requests
 
 
 def rounded(requests: float) -> str:
@@ -117,11 +125,8 @@ def conditions(
 def _of_runner_up(evidence: Evidence, ask: Ask, runner_up: str, margin: float) -> str:
     """At which number of requests, else with which margin, the runner-up would be the pick."""
     asked, updates = evidence.demand.requests, evidence.demand.updates
-    steps = math.ceil(math.log(FARTHEST / NEAREST, STEP))
-    tried = sorted(
-        (NEAREST * STEP**step for step in range(steps + 1)), key=lambda one: abs(math.log(one / max(asked, 1)))
-    )
-    for requests in tried:
+    ways = itertools.zip_longest(_demands(asked, 1 / STEP), _demands(asked, STEP))
+    for requests in (one for both in ways for one in both if one is not None):  # the nearest first
         if ask(evidence.at(Demand(requests, updates)), margin).pick == runner_up:
             return f"At about {rounded(requests)} requests a month the runner-up {runner_up} would be the pick."
     nearest_first = sorted(MARGINS, key=lambda other: abs(other - margin))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunewise.errors import CandidateError
+from tunewise.figures import listed
 from tunewise.recommend.demand import rounded
 from tunewise.run_files import CURVE, CURVE_AGAIN, Fields, read_lines
 from tunewise.statistics.curves import (
@@ -156,9 +157,11 @@ class Learning:
                 yield f"On the learning curves {name} scores higher than {pick} below about {rows}."
         reach = f"within {2 * self.labels:,} training rows, twice those of the run"
         if never:
-            yield f"Not within reach: {pick} and {_any_of(never)} do not come level {reach}, by their curves."
+            names = listed(never, "or")
+            yield f"Not within reach: {pick} and {names} do not come level {reach}, by their curves."
         if unknown:
-            yield f"Whether {pick} and {_any_of(unknown)} come level {reach}, these curves cannot tell."
+            names = listed(unknown, "or")
+            yield f"Whether {pick} and {names} come level {reach}, these curves cannot tell."
 
     def _mean(self, candidate: str) -> float:
         """Mean score with all labels."""
@@ -336,10 +339,6 @@ class _Measured:
 
 def _expected(found: Expected | None) -> dict[str, float] | None:
     return {name: float(value) for name, value in vars(found).items()} if found else None
-
-
-def _any_of(names: Sequence[str]) -> str:
-    return " or ".join((", ".join(names[:-1]), names[-1]) if len(names) > 1 else names)
 
 
 def _told(found: Crossing | None) -> Crossing | None:

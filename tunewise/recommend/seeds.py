@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunewise import figures
 from tunewise.recommend.reasons import PROMPT_ONLY, WITHOUT_MODEL, p_text, points
 from tunewise.statistics import MethodDifference, method_difference, paired_difference
 
@@ -50,9 +51,9 @@ class Seeds:
         """What the seeds say, those of the pick first."""
         for name in sorted(self.scores, key=lambda name: name != pick):
             found = self.scores[name]
-            spread = points(statistics.stdev(found))
+            spread, scores = points(statistics.stdev(found)), figures.listed(list(map(figures.score, found)))
             yield (
-                f"Trained with {len(found)} seeds, {name} scores {_listed(found)} on test: "
+                f"Trained with {len(found)} seeds, {name} scores {scores} on test: "
                 f"{statistics.fmean(found):.3f} on average, with a standard deviation of {spread} points."
             )
         one = self.differences.get(runner_up or "")
@@ -106,8 +107,3 @@ def _row_variance(evidence: Evidence, ours: Sequence[tuple[str, ...]], theirs: S
             difference = paired_difference(metric, one, other, targets, groups)
             found.append(len(targets) * difference.standard_error**2)
     return statistics.fmean(found)
-
-
-def _listed(scores: Sequence[float]) -> str:
-    *first, last = [f"{score:.3f}" for score in scores]
-    return f"{', '.join(first)} and {last}"

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from tunewise.figures import counted
+from tunewise.figures import counted, listed
 from tunewise.report.charts import axes
 from tunewise.report.placement import Box
 from tunewise.report.records import Band, Learning, LearningCurve, Run
 from tunewise.report.svg import Scale, family_class, mark, picture, score_scale, tag
-from tunewise.report.words import MINUS, NOTHING, count, interval, listed, score
+from tunewise.report.words import MINUS, NOTHING, count, interval, score
 from tunewise.run_files import Interval
 
 PLOT = (960.0, 430.0)

@@ -190,7 +190,6 @@ def _recommendation(folder: Path) -> Recommendation | None:
         n_test=fields.count("n_test"),
         folds=fields.count("folds") or 0,
         smallest_margin_shown=fields.number("smallest_margin_shown"),
-        rows_needed=fields.count("rows_needed"),
         nominee=fields.text("nominee"),
         next_commands=fields.texts("next_commands"),
         sources=fields.texts("sources"),

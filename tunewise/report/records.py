@@ -130,7 +130,6 @@ class Recommendation:
     folds: int
     """Folds that take the place of a test; 0 where there is one."""
     smallest_margin_shown: float | None
-    rows_needed: int | None
     nominee: str
     """That the test was asked about; empty in older runs."""
     next_commands: tuple[str, ...]

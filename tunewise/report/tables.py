@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from tunewise.figures import counted
+from tunewise.figures import counted, listed
 from tunewise.report import charts
 from tunewise.report.journal import Trial
 from tunewise.report.records import Finalist, Recommendation, Run
@@ -21,7 +21,6 @@ from tunewise.report.words import (
     count,
     figure,
     interval,
-    listed,
     parameters,
     percent,
     plain,

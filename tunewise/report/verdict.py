@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunewise.figures import not_shown
+from tunewise.figures import listed, not_shown
 from tunewise.report.records import Recommendation, Run
 from tunewise.report.words import (
     count,
     figure,
     interval,
-    listed,
     metric_name,
     p_value,
     plain,

@@ -107,11 +107,6 @@ def p_value(value: float | None) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
 
 
-def listed(names: tuple[str, ...]) -> str:
-    """Names as a reader lists them: `a, b and c`."""
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
-
-
 def setting(value: Any) -> str:
     """A setting's value on one line: lists spelt out, true and false as yes and no."""
     if isinstance(value, bool):

@@ -35,13 +35,13 @@ class Difference:
     """One-sided 95 % upper bound: the upper end of the two-sided 90 % interval."""
     method: str
     units: int | None = None
-    """Independent rows, or groups, where the interval's ends stand by Student's distribution for so many."""
+    """Independent rows, or groups, two at least, where the interval's ends stand by Student's distribution for
+    so many."""
 
     @property
     def standard_error(self) -> float:
         """As much as the 95 % interval amounts to, if it were normal, or Student's where it was made so."""
-        known = self.units is not None and self.units > 1
-        quantile = float(stats.t.ppf(0.975, self.units - 1)) if known and self.units else 1.96
+        quantile = 1.96 if self.units is None else float(stats.t.ppf(0.975, self.units - 1))
         return (self.high - self.low) / (2 * quantile)
 
 

@@ -19,12 +19,11 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from tunewise.errors import DataError
 from tunewise.statistics.interval import CONFIDENCE
 from tunewise.statistics.proportions import wilson
-from tunewise.statistics.resampling import Floats
+from tunewise.statistics.resampling import Floats, as_student, narrowed
 
 LEAST_SIZES, LEAST_DRAWS = 5, 3
 CURVE_RESAMPLES = 1000
@@ -99,13 +98,10 @@ class Curve:
     def _spread(self, redrawn: Floats, means: Floats, *, few: bool) -> Floats:
         """Means of draws drawn again, as far apart as those of so few draws are in truth.
 
-        Resamples of k draws spread by the root of (k - 1) / k too little: a fifth with three. What is read off
-        them with nothing else to widen it wants Student's quantile as well: k draws tell their own spread badly.
+        What is read off them with nothing else to widen it wants Student's quantile as well.
         """
         draws = self.scores.shape[1]
-        factor = math.sqrt(draws / (draws - 1))
-        if few:
-            factor *= float(stats.t.ppf(0.975, draws - 1) / stats.norm.ppf(0.975))
+        factor = narrowed(draws) * (as_student(draws) if few else 1.0)
         found: Floats = means + (redrawn - means) * factor
         return found
 

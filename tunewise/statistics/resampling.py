@@ -67,8 +67,7 @@ class Bootstrap:
             shrink = 1 - self.acceleration * shifted
             ends.append(NORMAL.cdf(bias + shifted / shrink) if shrink > 0 else tail)
         low, high = np.quantile(self.scores, ends)
-        quantile = (1 + confidence) / 2
-        wider = self._few * float(stats.t.ppf(quantile, self.units - 1)) / NORMAL.inv_cdf(quantile)
+        wider = narrowed(self.units) * as_student(self.units, confidence)
         least, most = self._range
         return Interval(
             max(least, self.value - wider * max(0.0, self.value - float(low))),
@@ -89,14 +88,9 @@ class Bootstrap:
         floor = min(1.0, 2.0 ** (1 - self.units))
         if self.is_degenerate:
             return floor
-        extreme = self._few * np.abs(self.scores - self.value) >= abs(self.value) - SAME
+        extreme = narrowed(self.units) * np.abs(self.scores - self.value) >= abs(self.value) - SAME
         level = float((extreme.sum() + 1) / (len(self.scores) + 1))
         return max(floor, 2 * float(stats.t.sf(NORMAL.inv_cdf(1 - level / 2), self.units - 1)))
-
-    @property
-    def _few(self) -> float:
-        """By how much resamples spread too little."""
-        return math.sqrt(self.units / (self.units - 1))
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -113,6 +107,17 @@ class Bootstrap:
             limits, start = wilson(share * self.units, self.units, confidence), self.lowest
         low, high = (start + span * end for end in (limits.low, limits.high))
         return Interval(min(low, self.value), max(high, self.value), f"{limits.method} (every resample equal)")
+
+
+def narrowed(units: int) -> float:
+    """By how much resamples of so few units, two at least, spread too little: a fifth with three."""
+    return math.sqrt(units / (units - 1))
+
+
+def as_student(units: int, confidence: float = CONFIDENCE) -> float:
+    """Student's quantile over the normal one: so few units, two at least, tell their own spread badly."""
+    quantile = (1 + confidence) / 2
+    return float(stats.t.ppf(quantile, units - 1)) / NORMAL.inv_cdf(quantile)
 
 
 def bootstrap(

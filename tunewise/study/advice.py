@@ -16,7 +16,7 @@ from typing import Any
 
 from tunewise.adapted import NO_MODEL, loaded
 from tunewise.cost import USUAL, Demand
-from tunewise.figures import counted, short
+from tunewise.figures import counted, listed, short
 from tunewise.methods.base import FAMILIES
 from tunewise.study.ground import Ground
 from tunewise.task import Choices
@@ -267,6 +267,5 @@ def advise(
             f"training rows, the highest score was that of {said}."
         )
     if unheld:
-        names = " and ".join((", ".join(unheld[:-1]), unheld[-1]) if len(unheld) > 1 else unheld)
-        reasons.append(f"A budget of {budget} holds no trial of {names}; a larger one would try them.")
+        reasons.append(f"A budget of {budget} holds no trial of {listed(unheld)}; a larger one would try them.")
     return Advice(tuple(order), tuple(reasons))

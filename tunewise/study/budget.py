@@ -91,8 +91,7 @@ def settle(
     models = [method for method in methods if method.work]
     tests = {method.name: TEST_MARGIN * forecaster.test(method) for method in models}
     if budget.unit == "trials":
-        held = required[: int(budget.limit)]
-        dropped = tuple(method.name for method in required if method not in held)
+        dropped = tuple(method.name for method in required[int(budget.limit) :])
         return Terms(budget, None, Allowance(None, int(budget.limit), tests), dropped, folding.work)
     if budget.unit == "flop":
         limit, saving = budget.limit, 0.0

@@ -81,9 +81,7 @@ class Contest:
             "notes": list(ground.notes),
         }
         _write_whole(folder, ground.task, run)
-        contest = cls(folder, request, ground, Journal(folder / JOURNAL, on_event), [])
-        contest._note()
-        return contest
+        return cls(folder, request, ground, Journal(folder / JOURNAL, on_event), [])
 
     @classmethod
     def again(cls, stored: Stored, on_event: Callable[[Event], None] | None) -> Contest:
@@ -107,9 +105,7 @@ class Contest:
         changed = changed_hardware(stored.hardware)
         if changed and not any(event.get("text") == changed for event in past):
             journal.write("message", None, text=changed)
-        contest = cls(folder, stored.request, ground, journal, past)
-        contest._note()
-        return contest
+        return cls(folder, stored.request, ground, journal, past)
 
     def _note(self) -> None:
         """Say what the reader should know of how the study was prepared, once."""
@@ -125,6 +121,7 @@ class Contest:
             WorkError: not one trial finished.
         """
         ground = self.ground
+        self._note()
         worker = self._worker()
         self._phase("searching")
         contestants = race(ground, worker)

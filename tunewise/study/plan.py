@@ -163,10 +163,8 @@ def _advice(ground: Ground, runner: Forecasting, demand: Demand, *, real_time: b
     """What to expect, within what the budget holds."""
     families = tuple(dict.fromkeys(method.family for method in ground.methods))
     planned = {trial.family for trial in runner.trials.values()}
-    names = {method.name for method in ground.methods}
-    able = {
-        method.family for method in ground.methods if method.starts_from is None or method.starts_from in names
-    }
+    starts = (None, *(method.name for method in ground.methods))
+    able = {method.family for method in ground.methods if method.starts_from in starts}
     return advise(
         situation_of(ground, demand, real_time=real_time),
         families,

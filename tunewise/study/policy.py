@@ -128,11 +128,10 @@ class Race:
         share = PROMPT_SHARE if any(map(_is_tuned, self.methods)) else 1.0
         limit, most = self.spent + share * self._left(), share * self._trials_left()
         before = len(self.outcomes)
+        plain = any(_is_tuned(method) and method.starts_from is None for method in self.methods)
         for place, method in enumerate(methods):
-            # Zero-shot always; of what is left in trials, a tuned method has one at least.
-            kept_back = (
-                1 if place and any(_is_tuned(one) and one.starts_from is None for one in self.methods) else 0
-            )
+            # Zero-shot always; of what is left in trials, a plain tuned method has one at least.
+            kept_back = 1 if place and plain else 0
             space = method.search_space(self.spec, self.model, self.forecaster.n_train)
             wanted: list[Proposal] = []
             for number, parameters in enumerate(_grid(space)):
