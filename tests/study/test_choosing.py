@@ -194,11 +194,11 @@ def test_who_seemed_too_dear_gets_another_turn_and_keeps_it_on_resuming(
     prices = {"majority": 0.0, "lora": 10.0, "full": 8.0, "soft-prompt": 6.0}
     taken: list[str] = []
 
-    def through(self: Folds, row: Any) -> None:
-        taken.append(row.method)
+    def take(self: Folds, rows: list[Any], gone_on: list[str]) -> None:
+        taken.extend(row.method for row in rows)
 
     monkeypatch.setattr(Folds, "_price", lambda self, row, what: prices[row.method])
-    monkeypatch.setattr(Folds, "_through", through)
+    monkeypatch.setattr(Folds, "_take", take)
     monkeypatch.setattr(Folds, "work", property(lambda self: sum(prices[name] / 2 for name in taken)))
     scores = dict(zip(prices, (0.5, 0.9, 0.8, 0.7), strict=True))
     rows = [
@@ -209,7 +209,7 @@ def test_who_seemed_too_dear_gets_another_turn_and_keeps_it_on_resuming(
     ]
     journal = Journal(tmp_path / "trials.jsonl")
     journal.write("message", None, text="begun")
-    given: Any = {"task": folded(some()), "base": None, "seed": 0, "journal": journal, "forecaster": None}
+    given: Any = {"task": folded(some()), "journal": journal, "refits": SimpleNamespace(run=None)}
     Folds(tmp_path, **given).go(rows, left=12.0)  # type: ignore[arg-type]
     assert taken == ["majority", "lora", "soft-prompt"]
     turns = [(event["finalists"], event["left_out"]) for event in of_kind(tmp_path, "screened")]

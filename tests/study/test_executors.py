@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 
-from tests.study.events import events_of
+from tests.study.events import events_of, of_kind
 from tests.study.killing import run_and_kill, script_of
-from tests.tiny import colour_task, in_float32
+from tests.tiny import colour_task, in_float32, read_colours
 from tunewise import api
 from tunewise.errors import SettingError, WorkError
 from tunewise.methods import get
 from tunewise.study import executors
+from tunewise.study.again import Made
 from tunewise.study.executors import Needs, Processes, packed, unpacked
 from tunewise.study.proposals import Outcome, Proposal
+from tunewise.study.refits import Refit
 from tunewise.study.runner import Worker
+from tunewise.task import Task
 
 pytestmark = pytest.mark.usefixtures("float32")
 METHODS = ["majority", "zero-shot", "few-shot", "soft-prompt", "lora", "prompt-then-lora"]
@@ -71,6 +74,114 @@ def test_two_at_a_time_decide_as_one_at_a_time(alone: Path, tiny_folder: Path, t
             json.loads((run / "candidates" / row.name / "candidate.json").read_text()) for run in (alone, folder)
         )
         assert one["trial"] == other["trial"]
+
+
+def in_folds() -> Task:
+    """So few rows that folds choose."""
+    return read_colours(120)
+
+
+FOLDED = ["majority", "zero-shot", "few-shot", "lora", "prompt-then-lora"]
+
+
+@pytest.fixture(scope="module")
+def folded_alone(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study in folds with one fit at a time."""
+    folder = tmp_path_factory.mktemp("folded") / "run"
+    with in_float32(tmp_path_factory.mktemp("cache")):
+        api.compare(in_folds(), model=str(tiny_folder), methods=FOLDED, budget="30trials", out=folder)
+    return folder
+
+
+def fits(folder: Path) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """What came of each fit in the other folds, and of each finalist on the way, without clocks."""
+    kinds = ("folded", "refitted", "validated", "finished", "tested", "failed")
+    return {
+        (event["event"], event["trial"], event.get("fold")): (event.get("score"), event.get("work"))
+        for event in events_of(folder)
+        if event["event"] in kinds
+    }
+
+
+def test_fits_in_the_other_folds_run_side_by_side_and_decide_as_one_at_a_time(
+    folded_alone: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    told: list[dict[str, Any]] = []
+    folder = tmp_path / "run"
+    api.compare(
+        in_folds(),
+        model=str(tiny_folder),
+        methods=FOLDED,
+        budget="30trials",
+        out=folder,
+        jobs=2,
+        on_event=told.append,
+    )
+    assert fits(folder) == fits(folded_alone)
+    assert outcomes(folder) == outcomes(folded_alone)
+    verdicts = [json.loads((run / "recommendation.json").read_text()) for run in (folder, folded_alone)]
+    assert verdicts[0]["pick"] == verdicts[1]["pick"]
+    assert verdicts[0]["seeds"]["scores"] == verdicts[1]["seeds"]["scores"]
+    running = most = 0
+    for event in told:
+        if event["event"] == "phase" and (": fold " in event["text"] or ": all rows" in event["text"]):
+            running += 1
+        elif event["event"] in ("folded", "refitted") or (event["event"] == "finished" and running):
+            running -= 1
+        most = max(most, running)
+    assert (running, most) == (0, 2)
+    for method in FOLDED:
+        one, other = (
+            json.loads((run / "candidates" / method / "candidate.json").read_text())
+            for run in (folded_alone, folder)
+        )
+        assert one["trial"] == other["trial"]
+        assert one["n_train"] == other["n_train"] == 96
+
+
+def test_killed_while_two_fits_run_and_resumed_it_ends_the_same(
+    folded_alone: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    setting_up = (
+        "from tunewise.study import executors; executors._cores = lambda: 2\n"
+        "from tests.study.test_executors import in_folds"
+    )
+    script = script_of(folder, tiny_folder, f'in_folds(), methods={FOLDED}, budget="30trials", jobs=2', setting_up)
+    repeats = len(of_kind(folded_alone, "started")) - 1
+    for event, count in (("folded", 3), ("folded", 7), ("refitted", 4), ("started", repeats)):
+        run_and_kill(script, folder, event, count)
+    api.resume(folder)
+    done = [(e["trial"], e["fold"]) for e in of_kind(folder, "folded")]
+    assert len(done) == len(set(done))
+    assert fits(folder).keys() == fits(folded_alone).keys()
+    for key, (score, work) in fits(folder).items():
+        assert (score, pytest.approx(work)) == fits(folded_alone)[key], key
+
+
+def test_a_process_that_dies_in_a_fold_fails_its_finalist_only(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[str] = []
+    submit = Processes.submit
+
+    def submitting(self: Processes, asked: Any, *given: Any) -> None:
+        submit(self, asked, *given)
+        if isinstance(asked, Refit) and asked.method.name == "lora" and asked.fold == 1:
+            killed.append(asked.key)
+            self._busy[asked.key].child._process.kill()
+
+    monkeypatch.setattr(Processes, "submit", submitting)
+    methods = ["majority", "zero-shot", "lora"]
+    out = tmp_path / "run"
+    study = api.compare(in_folds(), model=str(tiny_folder), methods=methods, budget="9trials", out=out, jobs=2)
+    assert len(killed) == 1
+    board = {line["candidate"]: line["status"] for line in study.leaderboard}
+    assert board == {"majority": "finished", "zero-shot": "finished", "lora": "failed"}
+    (failed,) = of_kind(out, "failed")
+    assert failed["reason"].startswith("in fold 2: its process ended by signal 9")
+    after = [event["event"] for event in events_of(out) if event["trial"] == failed["trial"]]
+    assert after[-1] == "failed", "nothing more is recorded of it"
 
 
 def test_a_budget_in_operations_is_spent_alike(tiny_folder: Path, tmp_path: Path) -> None:
@@ -157,7 +268,7 @@ def test_an_idle_process_that_dies_is_replaced(tmp_path: Path) -> None:
     gone._process.wait()
     proposal = Proposal("lora-2", get("lora"), {}, "rung", None)
     try:
-        pool.submit(proposal, [], Needs())
+        pool.submit(proposal, Needs())
         assert pool._busy["lora-2"].child is not gone
     finally:
         pool.close()
@@ -178,6 +289,15 @@ def test_memory_limits_what_runs_side_by_side(tmp_path: Path, monkeypatch: pytes
     pool._busy = running(0)
     assert not pool.has_room(Needs(cores=3)), "three cores are all there are for three jobs"
     assert pool.has_room(Needs(cores=2))
+
+
+def test_a_fit_survives_the_way_to_another_process() -> None:
+    start = Made("few-shot-2", get("few-shot"), {"shots": 4}, 3, 64, None)
+    made = Made(
+        "prompt-then-lora-1", get("prompt-then-lora"), {"learning_rate": 1e-3}, 24, 64, start, cut_short=True
+    )
+    for refit in (Refit(made, 2), Refit(made), Refit(made, None, "prompt-then-lora-2", 1)):
+        assert unpacked(json.loads(json.dumps(packed(refit)))) == refit
 
 
 def test_a_proposal_survives_the_way_to_another_process() -> None:

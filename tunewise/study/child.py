@@ -1,4 +1,4 @@
-"""A process that runs trials of a study for another one: `python -m tunewise.study.child RUN`.
+"""A process that runs trials and fits of a study for another one: `python -m tunewise.study.child RUN`.
 
 It reads what to run as lines of JSON on standard input, and writes events and outcomes as lines of JSON on
 standard output. When nobody speaks to it any more, because the study has ended or was killed, it ends at once.
@@ -64,18 +64,22 @@ def main() -> None:
     import torch
 
     from tunewise.study.executors import unpacked
-    from tunewise.study.ground import attempts_of, prepare
+    from tunewise.study.ground import attempts_of, prepare, refits_of
+    from tunewise.study.refits import Refit
     from tunewise.study.stored import read_stored
 
     stored = read_stored(Path(sys.argv[1]))
     ground = prepare(stored.task, stored.request, rates=stored.rates, expected=stored.checksum)
     attempts = attempts_of(stored.folder, stored.request, ground)
     attempts.sink, attempts.must_end = speaker, lambda: listener.late
+    refits = refits_of(stored.folder, stored.request, ground)
+    refits.sink = speaker
     speaker.say({"ready": True})
     while True:
         message = listener.wanted.get()
         torch.set_num_threads(message["threads"])
-        outcome = attempts.run(unpacked(message["run"]), message["recorded"])
+        asked = unpacked(message["run"])
+        outcome = refits.run(asked) if isinstance(asked, Refit) else attempts.run(asked, message["recorded"])
         speaker.say({"outcome": asdict(outcome)})
 
 

@@ -29,7 +29,7 @@ from tunewise.study.budget import SAVING_SECONDS
 from tunewise.study.evaluation import evaluate, write_predictions
 from tunewise.study.executors import executor_of
 from tunewise.study.folds import Folds
-from tunewise.study.ground import Ground, attempts_of, memory_mb, prepare
+from tunewise.study.ground import Ground, attempts_of, memory_mb, prepare, refits_of
 from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_events, repeats_of
 from tunewise.study.policy import MORE_SEEDS, Race
 from tunewise.study.proposals import method_of
@@ -127,14 +127,9 @@ class Contest:
         contestants = race(ground, worker)
         with closing(worker.executor):
             contestants.go()
-        events = read_events(self.folder / JOURNAL)
-        rows = [row for row in files.best_rows(events) if row.status == "finished"]
-        if not any(event["event"] == "finished" for event in events):
-            raise WorkError(f"not one trial finished; {self.folder / JOURNAL} tells what became of each.")
-        if not rows:
-            raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
-        if ground.task.folds:
-            rows = self._fold(rows, contestants.spent, len(contestants.outcomes))
+            rows = self._finished()
+            if ground.task.folds:
+                rows = self._fold(rows, contestants.spent, len(contestants.outcomes), worker)
         if not ground.task.tested_in_folds:
             if not rows:
                 raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
@@ -151,6 +146,20 @@ class Contest:
             raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
         self._phase("writing the report")
         files.write_leaderboard(self.folder, read_events(self.folder / JOURNAL))
+
+    def _finished(self) -> list[files.Row]:
+        """The best trial of each method that finished.
+
+        Raises:
+            WorkError: there is none.
+        """
+        events = read_events(self.folder / JOURNAL)
+        if not any(event["event"] == "finished" for event in events):
+            raise WorkError(f"not one trial finished; {self.folder / JOURNAL} tells what became of each.")
+        rows = [row for row in files.best_rows(events) if row.status == "finished"]
+        if not rows:
+            raise WorkError(NONE_TESTED.format(self.folder / JOURNAL))
+        return rows
 
     def _worker(self) -> Worker:
         """What runs the trials."""
@@ -172,13 +181,14 @@ class Contest:
             worker.say(note)
         return worker
 
-    def _fold(self, rows: Sequence[files.Row], spent: float, taken: int) -> list[files.Row]:
+    def _fold(self, rows: Sequence[files.Row], spent: float, taken: int, worker: Worker) -> list[files.Row]:
         """The finalists in the other folds; those that went through them all, as they ship.
 
         Args:
             rows: the best trial of each method that finished.
             spent: work of the search.
             taken: its trials.
+            worker: that ran them.
         """
         ground = self.ground
         self._phase("the finalists in the other folds")
@@ -199,10 +209,10 @@ class Contest:
         folds = Folds(
             folder=self.folder,
             task=ground.task,
-            base=ground.base,
-            seed=self.request.seed,
             journal=self.journal,
-            forecaster=ground.forecaster,
+            refits=refits_of(self.folder, self.request, ground),
+            executor=worker.executor,
+            needs=worker.needs,
             is_late=is_late,
         )
         folds.go(rows, left, ground.terms.reserve)

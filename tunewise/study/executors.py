@@ -1,11 +1,11 @@
-"""Where trials run: in this process one at a time, or in processes of their own, side by side.
+"""Where trials and fits run: in this process one at a time, or in processes of their own, side by side.
 
-An executor is handed trials that do not depend on each other, tells whether there is room for one more, and gives
-back what became of them as they end. Events of trials that run elsewhere travel to the one writer of the journal,
-as lines of JSON. What a trial finds does not depend on where it runs, given the same number of threads.
+An executor is handed what does not depend on each other, tells whether there is room for one more, and gives back
+what became of it as it ends. Events of what runs elsewhere travel to the one writer of the journal, as lines of
+JSON. What a trial finds does not depend on where it runs, given the same number of threads.
 
 >>> executor = Processes(run_folder, jobs=2)
->>> executor.submit(proposal, recorded=[], needs=Needs(memory_mb=900, cores=2))
+>>> executor.submit(proposal, Needs(memory_mb=900, cores=2))
 >>> executor.wait(sink).status
 'finished'
 """
@@ -21,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import psutil
 
@@ -35,16 +36,19 @@ from tunewise.methods import get
 from tunewise.study.attempts import Attempts, Sink
 from tunewise.study.journal import Event
 from tunewise.study.proposals import Outcome, Proposal
+from tunewise.study.refits import Refit, packed_refit, unpacked_refit
 
 POLL_SECONDS = 0.5
 """Between looks at the clock while trials run elsewhere."""
 LAST_WORDS = 2_000
 """Characters of what a process said before it ended, that its trial's failure tells."""
+Asked = Proposal | Refit
+One = TypeVar("One", Proposal, Refit)
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a trial takes while it runs."""
+    """What a trial or a fit takes while it runs."""
 
     memory_mb: float = 0.0
     """By its forecast."""
@@ -60,29 +64,29 @@ class Watched(Sink, Protocol):
         """Whether all trials must end at their next step."""
         ...
 
-    def lost(self, proposal: Proposal, reason: str) -> Outcome:
-        """What becomes of a trial whose process is gone."""
+    def lost(self, asked: Any, reason: str) -> Outcome:
+        """What becomes of what was submitted, when its process is gone."""
         ...
 
 
 class Executor(Protocol):
-    """Runs trials somewhere."""
+    """Runs trials and fits somewhere."""
 
     jobs: int
-    """Trials at a time, at most."""
+    """At a time, at most."""
     cores: int
     """That those running share."""
 
     def has_room(self, needs: Needs) -> bool:
-        """Whether one more trial may be submitted now; always while none runs."""
+        """Whether one more may be submitted now; always while none runs."""
         ...
 
-    def submit(self, proposal: Proposal, recorded: Sequence[Event], needs: Needs) -> None:
-        """Start a trial, or go on with it; `recorded` are its events so far."""
+    def submit(self, asked: Asked, needs: Needs, recorded: Sequence[Event] = ()) -> None:
+        """Start it, or go on with it; of a trial `recorded` are its events so far."""
         ...
 
     def wait(self, sink: Watched) -> Outcome:
-        """What became of the first of the trials that ends; the events of all of them go to `sink`."""
+        """What became of the first that ends; the events of all of them go to `sink`."""
         ...
 
     def cancel(self) -> None:
@@ -98,23 +102,23 @@ class Executor(Protocol):
 class Here:
     """One at a time, in this process."""
 
-    attempts: Attempts
+    run: Callable[[Any, Sequence[Event]], Outcome]
+    """Runs one, given its events so far."""
     jobs: int = 1
     cores: int = 1
-    _submitted: list[tuple[Proposal, Sequence[Event]]] = field(default_factory=list)
+    _submitted: list[tuple[Asked, Sequence[Event]]] = field(default_factory=list)
 
     def has_room(self, needs: Needs) -> bool:
         """For one."""
         return not self._submitted
 
-    def submit(self, proposal: Proposal, recorded: Sequence[Event], needs: Needs) -> None:
+    def submit(self, asked: Asked, needs: Needs, recorded: Sequence[Event] = ()) -> None:
         """It runs when it is waited for."""
-        self._submitted.append((proposal, recorded))
+        self._submitted.append((asked, recorded))
 
     def wait(self, sink: Watched) -> Outcome:
         """Run it."""
-        proposal, recorded = self._submitted.pop()
-        return self.attempts.run(proposal, list(recorded))
+        return self.run(*self._submitted.pop())
 
     def cancel(self) -> None:
         """The trial looks at the clock itself."""
@@ -146,14 +150,14 @@ class Processes:
         fits = sum(one.memory_mb for one in wanted) + held <= memory.limit() / 1e6
         return len(wanted) <= self.jobs and sum(one.cores for one in wanted) <= max(self.cores, self.jobs) and fits
 
-    def submit(self, proposal: Proposal, recorded: Sequence[Event], needs: Needs) -> None:
+    def submit(self, asked: Asked, needs: Needs, recorded: Sequence[Event] = ()) -> None:
         """In a process that is idle, else in a new one."""
         while self._idle and self._idle[-1].is_gone:
             self._idle.pop().close()
         child = self._idle.pop() if self._idle else self._new(on_gpu=bool(needs.gpus))
-        self._busy[proposal.trial] = _Running(child, proposal, needs)
-        asked = {"run": packed(proposal), "recorded": list(recorded), "threads": needs.cores}
-        child.send({**asked, "late": self._cancelled})
+        self._busy[asked.key] = _Running(child, asked, needs)
+        wanted = {"run": packed(asked), "recorded": list(recorded), "threads": needs.cores}
+        child.send({**wanted, "late": self._cancelled})
 
     def wait(self, sink: Watched) -> Outcome:
         """The first that ends; a process that dies fails its trial.
@@ -170,13 +174,13 @@ class Processes:
                 continue
             if message is None:
                 child.close()
-                trial = next((name for name, running in self._busy.items() if running.child is child), None)
-                if trial is None:  # it was idle
+                key = next((name for name, running in self._busy.items() if running.child is child), None)
+                if key is None:  # it was idle
                     self._idle = [one for one in self._idle if one is not child]
                     continue
                 if not child.is_ready:
                     raise WorkError(f"trials cannot run side by side here: {child.last_words}. Leave --jobs out.")
-                return sink.lost(self._busy.pop(trial).proposal, child.last_words)
+                return sink.lost(self._busy.pop(key).asked, child.last_words)
             if "ready" in message:
                 child.is_ready = True
             elif "write" in message:
@@ -208,10 +212,10 @@ class Processes:
 
 @dataclass(frozen=True)
 class _Running:
-    """A trial that runs elsewhere."""
+    """What runs elsewhere."""
 
     child: _Child
-    proposal: Proposal
+    asked: Asked
     needs: Needs
 
 
@@ -291,20 +295,54 @@ class _Child:
             messages.put((self, None))
 
 
-def packed(proposal: Proposal) -> dict[str, Any]:
-    """A proposal as plain values."""
-    return {**vars(proposal), "method": proposal.method.name, "parameters": dict(proposal.parameters)}
+def packed(asked: Asked) -> dict[str, Any]:
+    """A trial or a fit as plain values."""
+    if isinstance(asked, Refit):
+        return {"refit": packed_refit(asked)}
+    return {"trial": {**vars(asked), "method": asked.method.name, "parameters": dict(asked.parameters)}}
 
 
-def unpacked(values: Mapping[str, Any]) -> Proposal:
+def unpacked(values: Mapping[str, Any]) -> Asked:
     """The inverse of `packed`."""
-    return Proposal(**{**values, "method": get(values["method"])})
+    if "refit" in values:
+        return unpacked_refit(values["refit"])
+    return Proposal(**{**values["trial"], "method": get(values["trial"]["method"])})
+
+
+def side_by_side(
+    executor: Executor,
+    asked: Iterable[One],
+    goes: Callable[[One], bool],
+    needs: Callable[[One], Needs],
+    sink: Watched,
+    recorded: Callable[[One], Sequence[Event]] = lambda one: (),
+) -> Iterator[tuple[One, Outcome]]:
+    """Run what does not depend on each other, in this order, and give each with its outcome as it ends.
+
+    Args:
+        executor: where.
+        asked: trials or fits.
+        goes: asked of each when there is room for it: whether it runs at all.
+        needs: what each takes.
+        sink: where events go.
+        recorded: events of a trial so far.
+    """
+    left, running = deque(asked), dict[str, One]()
+    while left or running:
+        while left and executor.has_room(needs(left[0])):
+            one = left.popleft()
+            if goes(one):
+                running[one.key] = one
+                executor.submit(one, needs(one), recorded(one))
+        if running:
+            outcome = executor.wait(sink)
+            yield running.pop(outcome.trial), outcome
 
 
 def executor_of(folder: Path, attempts: Attempts, jobs: int) -> tuple[Executor, str | None]:
     """What runs so many trials at a time; and a note where these are fewer than were asked for."""
     if jobs == 1:
-        return Here(attempts), None
+        return Here(attempts.run), None
     import torch
 
     most, what = _cores(), "core"
@@ -315,7 +353,7 @@ def executor_of(folder: Path, attempts: Attempts, jobs: int) -> tuple[Executor, 
         note = f"--jobs {jobs}: {counted(most, 'trial')} at a time, as this machine has {counted(most, what)}."
         jobs = most
     if jobs == 1:
-        return Here(attempts), note
+        return Here(attempts.run), note
     return Processes(folder, jobs, torch.get_num_threads()), note
 
 

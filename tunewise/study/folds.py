@@ -4,7 +4,7 @@ Candidates were screened on the first fold. Where there is no test, what the fin
 stands in its place; the rows of the first chose, so they are no part of it. Beside a test, their answers to all
 folds choose among them. What ships is fitted once more, on the rows of all folds.
 
->>> Folds(folder, ground.task, ground.base, seed, journal, forecaster).go(rows, left=1e12)
+>>> Folds(folder, ground.task, journal, refits).go(rows, left=1e12)
 """
 
 from __future__ import annotations
@@ -12,34 +12,32 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tunewise import metrics
-from tunewise.adapted import AdaptedModel, Predictor, forget_scores
-from tunewise.candidates import CANDIDATE, add_origin
-from tunewise.errors import reason_of
+from tunewise.candidates import CANDIDATE
 from tunewise.methods import get
 from tunewise.reading.folds import SCREENING, rows_without
 from tunewise.run_files import predictions_of, read_lines
-from tunewise.study.again import Made, made_by, make_again
-from tunewise.study.attempts import waiting
+from tunewise.study.again import Made, made_by
 from tunewise.study.budget import TEST_MARGIN
-from tunewise.study.evaluation import evaluate, preference, write_predictions
-from tunewise.study.files import Row, artifact_mb, origin
+from tunewise.study.evaluation import preference
+from tunewise.study.executors import Executor, Here, Needs, side_by_side
+from tunewise.study.files import Row
 from tunewise.study.folding import fits_of, going_on, most_finalists
-from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal, read_events, repeats_of
 from tunewise.study.policy import ANOTHER_SEED, MORE_SEEDS, REPEATED
-from tunewise.study.proposals import method_of, number_of
+from tunewise.study.proposals import Outcome, method_of, number_of
+from tunewise.study.refits import ANSWERS, Refit, Refits
 from tunewise.study.stored import JOURNAL
-from tunewise.study.trials import STATE, MeteredTrial, standing_of
-from tunewise.task import Dataset, Task
-from tunewise.whole import put_folder, write_text
+from tunewise.study.trials import STATE, standing_of
+from tunewise.task import Task
+from tunewise.whole import write_text
 
 NO_ROOM = "the budget did not hold it in the other folds"
 NO_TIME = "the time of the budget was used up before it could go through the other folds"
@@ -50,6 +48,10 @@ def _others_among(methods: Sequence[str]) -> int:
     return sum(get(method).family != "baseline" for method in methods)
 
 
+def _alone(method: str, beside: int) -> Needs:
+    return Needs()
+
+
 @dataclass
 class Folds:
     """The finalists on their way through the folds."""
@@ -57,15 +59,20 @@ class Folds:
     folder: Path
     """Of the run."""
     task: Task
-    base: AdaptedModel
-    seed: int
     journal: Journal
-    forecaster: Forecaster
+    refits: Refits
+    """Fits in this process, and tells of those that are fitted elsewhere."""
+    executor: Executor | None = None
+    """Where fits run that may run side by side."""
+    needs: Callable[[str, int], Needs] = _alone
+    """What a fit of a method takes that runs with so many, itself included."""
     is_late: Callable[[float], bool] = lambda seconds: False
     """Whether the clock leaves no room for so many seconds; the first finalist is not asked."""
     _events: list[Event] = field(default_factory=list)
-    _standing: Callable[[], dict[str, Any]] = dict
-    """Work and seconds of the fit that runs, or ran last."""
+
+    def __post_init__(self) -> None:
+        self.refits.sink = self._sink = _Sink(self.journal)
+        self._here: Executor = Here(self.refits.run)
 
     def go(self, rows: Sequence[Row], left: float, reserve: float = 0.0) -> None:
         """Take as many of the finished trials in `rows` through the folds as `left` work holds, one at least.
@@ -96,10 +103,8 @@ class Folds:
                     break
                 finalists = finalists if gone_on else [*baselines, *finalists]
                 self.journal.write("screened", None, finalists=finalists, left_out=left_out)
-            for method in finalists:
-                if method in by_method:
-                    self._take(by_method[method], first=not _others_among(gone_on))
-                gone_on.append(method)
+            self._take([by_method[method] for method in finalists if method in by_method], gone_on)
+            gone_on += finalists
             waiting_for = [method for method in left_out if method in by_method]
             if not waiting_for:
                 break
@@ -111,16 +116,71 @@ class Folds:
             if not any(event.get("text") == text for event in self._events):
                 self.journal.write("message", None, text=text)
 
-    def _take(self, row: Row, *, first: bool) -> None:
-        """Take one through the folds, where the clock leaves time for it; the first is not asked."""
-        baseline = get(row.method).family == "baseline"
-        states = (standing_of(self._place(row.trial, fold)) for fold in self._others())
-        begun = self._has("folded", row.trial) or any(states)
-        if baseline or first or begun or not self.is_late(self._price(row, "seconds")):
-            self._through(row)
-            return
-        self.journal.write("message", None, text=f"{row.method}: {NO_TIME}.")
-        self._prune(row, NO_TIME)
+    def _take(self, rows: Sequence[Row], gone_on: Sequence[str]) -> None:
+        """Take them through the folds, as far as the clock leaves time; the first is not asked.
+
+        What goes wrong in a fit is recorded, and ends its finalist only.
+        """
+        by_trial = {row.trial: row for row in rows}
+        others = [row.trial for row in rows if get(row.method).family != "baseline"]
+        asked = {row.trial: self._fits(row) for row in rows}
+        exempt = {trial for trial in by_trial if trial not in others or self._has_begun(trial)}
+        exempt |= set(() if _others_among(gone_on) else others[:1])
+        ended: set[str] = set()
+
+        def goes(refit: Refit) -> bool:
+            trial = refit.trial
+            if trial not in exempt and self.is_late(self._price(by_trial[trial], "seconds")):
+                self.journal.write("message", None, text=f"{method_of(trial)}: {NO_TIME}.")
+                self._prune(by_trial[trial], NO_TIME)
+                ended.add(trial)
+            exempt.add(trial)
+            return trial not in ended | self._sink.failed
+
+        left = Counter({trial: len(fits) for trial, fits in asked.items()})
+        for trial in asked:
+            if not left[trial]:
+                self._join(by_trial[trial])
+        # Baselines ask no model: they would only load it elsewhere.
+        here = [fit for trial, fits in asked.items() if trial not in others for fit in fits]
+        elsewhere = [fit for trial in others for fit in asked[trial]]
+        beside = len(others) * len(self.task.folds)
+        for refit in itertools.chain(self._fitted(here, goes, 1), self._fitted(elsewhere, goes, beside)):
+            left[refit.trial] -= 1
+            if not left[refit.trial]:
+                self._join(by_trial[refit.trial])
+
+    def _fits(self, row: Row) -> list[Refit]:
+        """Without each fold but the first, and of all rows: those of them that are not on record."""
+        if self._is_through(row):  # what it left on its way is gone
+            return []
+        made = self._made[row.trial]
+        fits = [
+            Refit(made, fold)
+            for fold in self._others()
+            if not self._has("folded", row.trial, fold=fold + 1) or not self._answered(row.trial, fold).exists()
+        ]
+        target = self.folder / "candidates" / made.method.name
+        shipped = self._has("refitted", row.trial) and (target / CANDIDATE).exists()
+        return fits if shipped else [*fits, Refit(made)]
+
+    def _fitted(self, fits: Sequence[Refit], goes: Callable[[Refit], bool], beside: int) -> Iterator[Refit]:
+        """Those that go, one after the other as they succeed; several at a time if there is room."""
+
+        def starts(refit: Refit) -> bool:
+            started = goes(refit)
+            if started:
+                self._say(refit)
+            return started
+
+        several = self.executor is not None and self.executor.jobs > 1 and beside > 1
+        executor = self.executor if self.executor is not None and several else self._here
+        for refit, outcome in side_by_side(
+            executor, fits, starts, lambda refit: self.needs(refit.method.name, beside), self._sink
+        ):
+            if outcome.status == "finished":
+                (refit.within(self.folder) / STATE).unlink(missing_ok=True)
+                yield refit
 
     @property
     def work(self) -> float:
@@ -149,57 +209,50 @@ class Folds:
             return  # the test has been opened since
         tuned = [row for row in rows if (get(row.method).work or "").startswith("train")]
         leading = sorted(tuned, key=lambda row: preference(row.validation_score, row.log_loss), reverse=True)
-        tests = 0.0
+        forecaster, tests = self.refits.forecaster, 0.0
+        seconds: dict[str, float] = {}
+        models: dict[str, str] = {}
+        fits: list[Refit] = []
         for place, (more, row) in enumerate(itertools.product(MORE_SEEDS, leading[:REPEATED])):
-            test = TEST_MARGIN * self.forecaster.test(get(row.method))
+            test = TEST_MARGIN * forecaster.test(get(row.method))
             left -= row.work + test
-            name, begun = self._name_of(row, more)
-            if self.forecaster.rates:
-                tests += self.forecaster.seconds(test)
-            if left < 0 or place >= most or (not begun and self.is_late(row.seconds + tests)):
-                return
-            self._again(row, name, more)
+            if left < 0 or place >= most:
+                break
+            tests += forecaster.seconds(test) if forecaster.rates else 0.0
+            refit = Refit(self._made[row.trial], None, self._name_of(row, more, fits), more)
+            seconds[refit.trial], models[refit.trial] = row.seconds + tests, row.model
+            fits.append(refit)
+        is_late = False
 
-    def _name_of(self, row: Row, more: int) -> tuple[str, bool]:
-        """What the repeat of a finalist with one more seed is called, and whether an earlier process began it."""
+        def goes(refit: Refit) -> bool:
+            nonlocal is_late
+            begun = self._has("started", refit.trial)
+            is_late |= not begun and self.is_late(seconds[refit.trial])
+            if not is_late and not begun:
+                self._begin(refit, models[refit.trial])
+            return not is_late
+
+        ended = {event["trial"] for event in self._events if event["event"] in ENDED}
+        for _ in self._fitted([refit for refit in fits if refit.trial not in ended], goes, len(fits)):
+            pass
+
+    def _name_of(self, row: Row, more: int, others: Sequence[Refit]) -> str:
+        """What the repeat of a finalist with one more seed is called, `others` being named already."""
         for event in self._events:
             repeats = event["event"] == "started" and event.get("repeats") == row.trial
-            if repeats and event["seed"] == self.seed + more:
-                return event["trial"], True
-        taken = [event["trial"] for event in self._events if event["trial"]]
-        number = max(number_of(trial) for trial in taken if method_of(trial) == row.method)
-        return f"{row.method}-{number + 1}", False
+            if repeats and event["seed"] == self.refits.seed + more:
+                return str(event["trial"])
+        taken = {event["trial"] for event in self._events if event["trial"]} | {other.trial for other in others}
+        return f"{row.method}-{max(number_of(name) for name in taken if method_of(name) == row.method) + 1}"
 
-    def _again(self, row: Row, name: str, more: int) -> None:
-        """One of them; what goes wrong is recorded, and ends it only."""
-        made, pending = self._made[row.trial], waiting(self.folder, name)
-        if any(event["trial"] == name and event["event"] in ENDED for event in self._events):
-            return
-        rows = rows_without(self.task, None)
-        if not self._has("started", name):
-            start = made.start.trial if made.start else None
-            head = {"method": row.method, "family": get(row.method).family, "model": row.model}
-            told = {"seed": self.seed + more, "n_train": len(rows), "stage": ANOTHER_SEED, "start_from": start}
-            begun = self.journal.write(
-                "started", name, **head, parameters=dict(made.parameters), **told, repeats=row.trial
-            )
-            self._events.append(begun)
-        self._say(f"{name}: all rows, {ANOTHER_SEED}")
-        try:
-            predictor, standing = self._fit(made, rows, pending.parent, name, more)
-        except Exception as error:  # as in a trial: recorded with its reason, and the others go on
-            self._fail(name, error)
-            return
-        self._save(predictor, made, pending, name, len(rows), self.seed + more)
-        kept = {"step": made.step_on(len(rows)), "value": None, "log_loss": None, "cut_short": False}
-        self.journal.write("finished", name, **kept, **standing())
-        (pending.parent / STATE).unlink(missing_ok=True)
-
-    def _save(self, predictor: Predictor, made: Made, folder: Path, trial: str, rows: int, seed: int) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        predictor.save(folder)
-        add_origin(folder, origin(made.method, made.parameters, trial, seed, rows))
+    def _begin(self, refit: Refit, model: str) -> None:
+        """Put a repeat on record."""
+        made = refit.made
+        told: dict[str, Any] = {"method": made.method.name, "family": made.method.family, "model": model}
+        told |= {"parameters": dict(made.parameters), "seed": self.refits.seed + refit.more_seed}
+        told |= {"n_train": len(rows_without(self.task, None)), "stage": ANOTHER_SEED}
+        told |= {"start_from": made.start.trial if made.start else None, "repeats": made.trial}
+        self.journal.write("started", refit.trial, **told)
 
     @cached_property
     def _made(self) -> dict[str, Made]:
@@ -225,11 +278,6 @@ class Folds:
         wanted = {"event": event, "trial": trial, **fields}
         return any(wanted.items() <= one.items() for one in self._events)
 
-    def _fail(self, trial: str, error: Exception, where: str = "") -> None:
-        """Record why a fit ended, with what it took."""
-        told = {"reason": f"{where}{reason_of(error)}", "error": type(error).__name__}
-        self.journal.write("failed", trial, **told, **self._standing())
-
     def _prune(self, row: Row, reason: str) -> None:
         if not self._has("pruned", row.trial):
             stood = {"value": row.validation_score, "log_loss": row.log_loss}
@@ -237,75 +285,11 @@ class Folds:
             self.journal.write("pruned", row.trial, reason=reason, **stood, **took)
         shutil.rmtree(self.folder / "candidates" / row.method, ignore_errors=True)
 
-    def _through(self, row: Row) -> None:
-        """All folds but the first, then all rows; what goes wrong is recorded, and ends this finalist only."""
-        if self._has(self._ends_with, row.trial) and self._answers(row).exists():
-            return
-        made, where = self._made[row.trial], ""
-        try:
-            for fold in self._others():
-                where = f"in fold {fold + 1}"
-                self._answer(made, fold)
-            where = "on all rows"
-            self._ship(made)
-        except Exception as error:  # as in a trial: recorded with its reason, and the others go on
-            self._fail(row.trial, error, f"{where}: ")
-            return
-        self._join(row)
-
-    def _answer(self, made: Made, fold: int) -> None:
-        """Fit it without one fold, and keep what it answers to that fold."""
-        path = self._place(made.trial, fold) / "answers.jsonl"
-        if self._has("folded", made.trial, fold=fold + 1) and path.exists():
-            return
-        self._say(f"{made.trial}: fold {fold + 1} of {len(self.task.folds)}")
-        predictor, standing = self._fit(made, rows_without(self.task, fold), path.parent)
-        forget_scores()
-        evaluation = evaluate(predictor, self.task.folds[fold])
-        write_predictions(path, evaluation)
-        self.journal.write("folded", made.trial, fold=fold + 1, score=round(evaluation.score, 6), **standing())
-        (path.parent / STATE).unlink(missing_ok=True)
-
-    def _ship(self, made: Made) -> None:
-        """Fit it on all rows, and put it where the candidate of its method stands."""
-        target = self.folder / "candidates" / made.method.name
-        if self._has("refitted", made.trial) and (target / CANDIDATE).exists():
-            return
-        self._say(f"{made.trial}: all rows, to be used")
-        rows = rows_without(self.task, None)
-        predictor, standing = self._fit(made, rows, self._place(made.trial, None))
-        pending = self._place(made.trial, None) / "candidate"
-        self._save(predictor, made, pending, made.trial, len(rows), self.seed)
-        put_folder(pending, target)
-        size = artifact_mb(target)
-        self.journal.write("refitted", made.trial, n_train=len(rows), artifact_mb=size, **standing())
-        (pending.parent / STATE).unlink(missing_ok=True)
-
-    def _fit(
-        self, made: Made, rows: Dataset, folder: Path, name: str = "", more_seed: int = 0
-    ) -> tuple[Predictor, Callable[[], dict[str, Any]]]:
-        """It made from `rows`, and what that took so far; an interrupted fit goes on from the state it kept."""
-        forget_scores()
-        kept, begun = standing_of(folder), time.perf_counter()
-        trial = MeteredTrial(self.seed, folder, Dataset(()), weigh=self.forecaster.weigh, keeps=True)
-
-        def standing() -> dict[str, Any]:
-            seconds = time.perf_counter() - begun + kept.get("seconds", 0.0)
-            return {"work": trial.work + kept.get("work", 0.0), "seconds": round(seconds, 3)}
-
-        self._standing = standing
-        trial.standing = lambda best: standing()
-        trial.on_progress = lambda step, steps, loss: self._show(name or made.trial, step, steps)
-        trial.watch(self.base)
-        if not kept:
-            trial.spend("overhead", self.forecaster.overhead(made.method.work))
-        screening = self.task.folds[SCREENING]
-        found = make_again(made, self.base, rows, screening, trial, more_seed, goes_on=bool(kept))
-        return found, standing
-
     def _join(self, row: Row) -> None:
-        """All its answers as one file, fold after fold, and their score."""
-        paths = [self._place(row.trial, fold) / "answers.jsonl" for fold in self._others()]
+        """All its answers as one file, fold after fold, and their score; once."""
+        if self._is_through(row):
+            return
+        paths = [self._answered(row.trial, fold) for fold in self._others()]
         if not self.task.tested_in_folds:
             paths.insert(SCREENING, predictions_of(self.folder, row.trial, "validation"))
         write_text(self._answers(row), "".join(path.read_text(encoding="utf-8") for path in paths))
@@ -314,6 +298,10 @@ class Folds:
         score = metric.score([line["prediction"] for line in lines], [line["target"] for line in lines])
         seconds = math.fsum(line["milliseconds"] for line in lines) / 1000
         self.journal.write(self._ends_with, row.trial, score=round(float(score), 6), seconds=round(seconds, 3))
+
+    def _is_through(self, row: Row) -> bool:
+        """Whether an earlier process joined its answers."""
+        return self._has(self._ends_with, row.trial) and self._answers(row).exists()
 
     def _others(self) -> list[int]:
         return [fold for fold in range(len(self.task.folds)) if fold != SCREENING]
@@ -326,13 +314,53 @@ class Folds:
     def _answers(self, row: Row) -> Path:
         return predictions_of(self.folder, row.trial, "test" if self.task.tested_in_folds else "folds")
 
-    def _place(self, trial: str, fold: int | None) -> Path:
-        """Where a fit keeps its state, and its answers until they are joined."""
-        return self.folder / "trials" / trial / ("all-rows" if fold is None else f"fold-{fold + 1}")
+    def _say(self, refit: Refit) -> None:
+        """That it begins."""
+        which = "all rows" if refit.fold is None else f"fold {refit.fold + 1} of {len(self.task.folds)}"
+        why = f", {ANOTHER_SEED}" if refit.repeat else ", to be used" if refit.fold is None else ""
+        told = {"text": f"{refit.trial}: {which}{why}", "used_seconds": self.journal.elapsed}
+        self.journal.tell({"event": "phase", "trial": None, **told})
 
-    def _say(self, text: str) -> None:
-        self.journal.tell({"event": "phase", "trial": None, "text": text, "used_seconds": self.journal.elapsed})
+    def _answered(self, trial: str, fold: int) -> Path:
+        return self._within(trial, fold) / ANSWERS
 
-    def _show(self, trial: str, step: int, steps: int) -> None:
-        told = {"step": step, "steps": steps, "value": None, "used_seconds": self.journal.elapsed}
-        self.journal.tell({"event": "progress", "trial": trial, **told})
+    def _within(self, trial: str, fold: int | None) -> Path:
+        return Refit(self._made[trial], fold).within(self.folder)
+
+    def _has_begun(self, trial: str) -> bool:
+        """Whether an earlier process answered a fold, or kept a state on its way through one."""
+        return self._has("folded", trial) or any(standing_of(self._within(trial, fold)) for fold in self._others())
+
+
+@dataclass
+class _Sink:
+    """Records what fits tell, wherever they run."""
+
+    journal: Journal
+    failed: set[str] = field(default_factory=set)
+    """Trials of which a fit failed in this process."""
+    _live: dict[str, float] = field(default_factory=dict)
+    """Work so far of the fits that run."""
+
+    def write(self, event: str, trial: str, **fields: Any) -> None:
+        """Record it; of a finalist that has failed nothing more, as nothing more would have been begun."""
+        if trial in self.failed:
+            return
+        if event == "failed":
+            self.failed.add(trial)
+        self.journal.write(event, trial, **fields)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Show it."""
+        self._live[event["fit"]] = event["work"]
+        self.journal.tell({**event, "used_seconds": self.journal.elapsed})
+
+    def is_late(self) -> bool:
+        """Whoever has begun a fit waits for it."""
+        return False
+
+    def lost(self, asked: Refit, reason: str) -> Outcome:
+        """Its process is gone."""
+        work = self._live.get(asked.key, 0.0)
+        self.write("failed", asked.trial, reason=f"{asked.where}{reason}", error="WorkError", work=work)
+        return Outcome(asked.key, "failed")

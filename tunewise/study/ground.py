@@ -22,6 +22,7 @@ from tunewise.study.budget import Terms, settle
 from tunewise.study.folding import NO_FOLDS, Folding, folding_of, most_finalists
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
+from tunewise.study.refits import Refits
 from tunewise.study.stored import Request
 from tunewise.task import Choices, Task, TaskSpec, Text
 
@@ -48,6 +49,11 @@ def attempts_of(folder: Path, request: Request, ground: Ground) -> Attempts:
         forecaster=ground.forecaster,
         model_name=request.model,
     )
+
+
+def refits_of(folder: Path, request: Request, ground: Ground) -> Refits:
+    """What fits its finalists to other rows, in this process."""
+    return Refits(folder, ground.task, ground.base, request.seed, ground.forecaster)
 
 
 def memory_mb(ground: Ground) -> dict[str, float]:

@@ -32,12 +32,18 @@ class Proposal:
     more_seed: int = 0
     """Added to the seed of the study."""
 
+    @property
+    def key(self) -> str:
+        """What tells it from the others that run."""
+        return self.trial
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a trial."""
+    """What became of a trial, or of one fit of a finalist."""
 
     trial: str
+    """The key of what was asked for."""
     status: str
     value: float | None = None
     log_loss: float | None = None

@@ -8,7 +8,6 @@ the one writer of the journal, wherever trials run.
 from __future__ import annotations
 
 import shutil
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from tunewise.study.attempts import Attempts, waiting, work_of
 from tunewise.study.evaluation import preference
-from tunewise.study.executors import Executor, Here, Needs
+from tunewise.study.executors import Executor, Here, Needs, side_by_side
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal, repeats_of
 from tunewise.study.proposals import Outcome, Proposal, method_of, number_of
@@ -55,7 +54,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.attempts.sink = self
         self.attempts.must_end = self._clock_has_stopped
-        self._here = Here(self.attempts)
+        self._here = Here(self.attempts.run)
         self._recorded: dict[str, list[Event]] = {}
         repeats = repeats_of(self.past)
         for event in self.past:
@@ -71,7 +70,7 @@ class Worker:
     def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
         """Run, continue or repeat trials that do not depend on each other, several at a time if there is room."""
         outcomes: dict[str, Outcome] = {}
-        left: deque[Proposal] = deque()
+        left: list[Proposal] = []
         for proposal in proposals:
             if proposal.repeats:  # its test comes beside that of the trial that it repeats
                 self.kept_seconds[proposal.trial] = self.kept_seconds.get(proposal.method.name, 0.0)
@@ -80,25 +79,33 @@ class Worker:
                 left.append(proposal)
             else:
                 outcomes[proposal.trial] = recorded
+
+        def goes(proposal: Proposal) -> bool:
+            refused = self._refused(proposal)
+            if refused is not None:
+                outcomes[proposal.trial] = refused
+            return refused is None
+
         # One alone has all cores here, and one that asks no model would only load it elsewhere.
         several = len(proposals) > 1 and any(proposal.method.work is not None for proposal in left)
-        executor = self.executor if several else self._here
-        running: dict[str, Proposal] = {}
-        while left or running:
-            while left and executor.has_room(self._needs(left[0], len(proposals))):
-                proposal = left.popleft()
-                refused = self._refused(proposal)
-                if refused is not None:
-                    outcomes[proposal.trial] = refused
-                    continue
-                running[proposal.trial] = proposal
-                recorded_so_far = self._recorded.get(proposal.trial, [])
-                executor.submit(proposal, recorded_so_far, self._needs(proposal, len(proposals)))
-            if running:
-                outcome = executor.wait(self)
-                self._settle(running.pop(outcome.trial), outcome)
-                outcomes[outcome.trial] = outcome
+        for proposal, outcome in side_by_side(
+            self.executor if several else self._here,
+            left,
+            goes,
+            lambda proposal: self.needs(proposal.method.name, len(proposals)),
+            self,
+            lambda proposal: self._recorded.get(proposal.trial, []),
+        ):
+            self._settle(proposal, outcome)
+            outcomes[proposal.trial] = outcome
         return [outcomes[proposal.trial] for proposal in proposals]
+
+    def needs(self, method: str, beside: int) -> Needs:
+        """What a trial or a fit of a method takes that is asked for with so many, itself included."""
+        if self.executor.jobs == 1:
+            return Needs()
+        cores = max(1, self.executor.cores // min(self.executor.jobs, beside))
+        return Needs(self.memory_mb.get(method, 0.0), cores, int(self.attempts.uses_gpu))
 
     def prune(self, trial: str, reason: str) -> None:
         """Record that a paused trial does not go on."""
@@ -151,14 +158,6 @@ class Worker:
         names = {"method": proposal.method.name, "model": self.attempts.model_name}
         self.write("failed", trial, reason=reason, error="WorkError", work=work, **names)
         return Outcome(trial, "failed", work=work)
-
-    def _needs(self, proposal: Proposal, beside: int) -> Needs:
-        """What a trial takes that is asked for with so many, itself included."""
-        if self.executor.jobs == 1:
-            return Needs()
-        memory_mb = self.memory_mb.get(proposal.method.name, 0.0)
-        cores = max(1, self.executor.cores // min(self.executor.jobs, beside))
-        return Needs(memory_mb, cores, int(self.attempts.uses_gpu))
 
     def _refused(self, proposal: Proposal) -> Outcome | None:
         """What becomes of a trial for which the clock leaves no time."""
