@@ -182,6 +182,19 @@ def test_an_unshown_nominee_gives_way_to_the_reference(tmp_path: Path) -> None:
     assert recommend(folder, margin=margin - 0.1).status == "undecided"
 
 
+def test_who_scored_as_high_on_validation_is_named_beside_the_pick(tmp_path: Path) -> None:
+    cheap = Planted("nearest-example", 1.0, 1e15, range(28), family="baseline", artifact_mb=0.1)
+    level = [Planted("tfidf-logistic", 1.0, 1e15, (), family="baseline"), Planted("lora", 1.0, 4e15, range(2))]
+    found = recommend(write_run(tmp_path / "r", [*level, cheap, MAJORITY], balanced(100)))
+    assert (found.pick, found.status) == ("nearest-example", "undecided")
+    (named,) = [text for text in found.reasons if text.startswith("Before the test")]
+    assert "(1.000, as did tfidf-logistic and lora: of equals the cheapest is taken" in named
+    (needed,) = [text for text in found.reasons if "smallest margin" in text]
+    assert needed.endswith("; on these tfidf-logistic lies 28.0 points above nearest-example.")
+    alone = recommend(write_run(tmp_path / "a", [FULL, LORA], balanced(500)))
+    assert not any("as did" in text for text in alone.reasons)
+
+
 def test_under_a_hundred_labelled_rows_nothing_is_claimed(tmp_path: Path) -> None:
     best, worst = Planted("lora", 0.95, 4e15, ()), Planted("zero-shot", 0.5, 1e15, range(20))
     few = recommend(write_run(tmp_path / "few", [best, worst], balanced(40), rows=(39, 20)))

@@ -9,15 +9,16 @@ more than the status does: a difference that is not shown is told with its inter
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tunewise.figures import counted
+from tunewise.figures import counted, listed
 from tunewise.reading.answers import IMBALANCED, majority_share
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
-from tunewise.statistics import Difference, Interval
+from tunewise.statistics import ROUNDING, Difference, Interval
 from tunewise.task import Choices
 
 LEADERBOARD, JOURNAL, TASK, ANSWERS = "leaderboard.csv", "trials.jsonl", "task.json", "predictions/*-test.jsonl"
@@ -206,7 +207,7 @@ def _named(evidence: Evidence, findings: Findings) -> str:
     if reference is nominee:
         return (
             f"{_when(evidence, findings, nominee.candidate)}: it scored highest there "
-            f"({best}), and no cheaper finalist came within {findings.margin:g} points."
+            f"({best}{_level(evidence, nominee)}), and no cheaper finalist came within {findings.margin:g} points."
         )
     return (
         f"{_when(evidence, findings, nominee.candidate)}: the cheapest finalist "
@@ -218,14 +219,30 @@ def _named(evidence: Evidence, findings: Findings) -> str:
 def _best_in_folds(evidence: Evidence, findings: Findings) -> str:
     reference, nominee = evidence.entry(findings.reference), evidence.entry(findings.nominee)
     if reference is nominee:
+        best = f"{nominee.score:.3f}{_level(evidence, nominee)}"
         return (
-            f"{nominee.candidate} has the highest score in the folds ({nominee.score:.3f}), and no cheaper "
+            f"{nominee.candidate} has the highest score in the folds ({best}), and no cheaper "
             f"{findings.other} came within {findings.margin:g} points."
         )
     return (
         f"{nominee.candidate} is the cheapest ({nominee.score:.3f}) within {findings.margin:g} points of the "
         f"highest score in the folds ({reference.score:.3f}, {reference.candidate})."
     )
+
+
+def _level(evidence: Evidence, entry: Entry) -> str:
+    """Who scored as high where it was chosen."""
+
+    def chosen_by(one: Entry) -> float:
+        return one.score if evidence.folds else one.finalist.validation_score
+
+    others = [
+        one.candidate
+        for one in evidence.entries
+        if one is not entry and math.isclose(chosen_by(one), chosen_by(entry), abs_tol=ROUNDING)
+    ]
+    equals = "of equals the cheapest is taken, of equal costs the smallest"
+    return f", as did {listed(others)}: {equals}" if others else ""
 
 
 def _when(evidence: Evidence, findings: Findings, nominee: str) -> str:
@@ -253,7 +270,8 @@ def _not_shown(evidence: Evidence, findings: Findings) -> str:
     )
     if findings.reference == findings.nominee:
         return text + f" It stays the pick because it scored highest {evidence.where_chosen}."
-    return text + f" So the pick is {findings.reference}, which scored highest {evidence.where_chosen}."
+    level = _level(evidence, evidence.entry(findings.reference))
+    return text + f" So the pick is {findings.reference}, which scored highest {evidence.where_chosen}{level}."
 
 
 def _needed(evidence: Evidence, findings: Findings) -> str:
@@ -261,8 +279,11 @@ def _needed(evidence: Evidence, findings: Findings) -> str:
     if findings.rows_needed is None:
         if findings.margin in (0, 100):
             return text
-        return (
-            text + f" More rows would not help: some finalist is better by more than {findings.margin:g} points."
+        best, nominee = max(evidence.entries, key=lambda entry: entry.score), evidence.entry(findings.nominee)
+        return text + (
+            f" More rows would not help: by its 95 % interval some finalist is better by more than "
+            f"{findings.margin:g} points; on these {best.candidate} lies "
+            f"{points(best.score - nominee.score)} points above {findings.nominee}."
         )
     if findings.rows_needed <= len(evidence.targets):
         return text + (
