@@ -247,6 +247,9 @@ def test_trials_are_held_against_the_best_prompt_pass_by_pass(script: ModuleType
             assert whole == 6
     assert found["lora", 6, 6] > found["lora", 3, 6] > found["lora", 1, 6]
     assert "  lora                3 of  6 passes" in passes.table([found])
+    shares = passes.best_at(case)
+    assert len(shares) == sum("learning_rate" in line["parameters"] for line in case.listed())
+    assert all(0 < share <= 1 for share in shares)
 
 
 @outcomes_of_a_grid
