@@ -233,6 +233,29 @@ def test_a_study_in_drawn_folds_stays_within_its_work_and_finds_the_best(
 
 
 @outcomes_of_a_grid
+def test_every_fold_and_what_is_handed_over_may_be_another_training(
+    script: ModuleType, choosers: ModuleType
+) -> None:
+    kept = [script.cells.Outcomes(*outcomes(random.Random(draw))) for draw in range(3)]
+    cases = [script.Case.of(script.Cell("trec", 128, draw), one) for draw, one in enumerate(kept)]
+    for case, right in zip(cases, ("lora", "full", "soft-prompt"), strict=True):
+        for line in case.lines:
+            if line["method"] == right:
+                line["evaluation"] = case.facts["targets"]["evaluation"]
+    first, second, third = cases
+    (one, *_) = choosers.across(first, second, third, 2)
+    by_method = {line["method"]: line for line in reversed(one.case.lines)}
+    assert by_method["lora"]["value"] == 1 > by_method["full"]["value"], "the first draw screens"
+    assert one.values[by_method["full"]["number"]] > 0.9, "the second answers two folds of three"
+    assert one.values[by_method["lora"]["number"]] < 1
+    assert one.unseen.score(by_method["soft-prompt"]) == 1 > one.unseen.score(by_method["full"])
+    short = script.Case.of(script.Cell("sms-spam", 128, 0), kept[0])
+    anew, once = choosers.as_in_a_study([*cases, short], 2)
+    assert [some[0].case.cell for some in (*anew, *once)] == [case.cell for case in (*cases, short)]
+    assert [len(some) for some in (*anew, *once)] == [4, 4, 4, 2], "two orders of the other draws"
+
+
+@outcomes_of_a_grid
 def test_trials_are_held_against_the_best_prompt_pass_by_pass(script: ModuleType, case: Any) -> None:
     passes = importlib.import_module("passes")
     best = max(line["value"] for line in case.lines if line["method"] in ("zero-shot", "few-shot"))

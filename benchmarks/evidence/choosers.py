@@ -1,15 +1,17 @@
 """How a study chooses among what it ran, and what its choices are worth on rows that nothing was chosen on.
 
 `OnSplit` chooses on validation rows, `InFolds` screens on a first fold and lets the finalists through all of them.
-`drawn` draws those rows, many times, from the ones that no study saw; `on_own_rows` takes a cell's own.
+`drawn` draws those rows, many times, from the ones that no study saw; `across` does so with another training for
+every fold and for what is handed over; `on_own_rows` takes a cell's own.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -77,6 +79,17 @@ class Scores:
         """From what the grid keeps of some lines of a case."""
         metric, targets = metrics.get(case.spec.metric), case.texts(case.facts["targets"]["evaluation"])
         outputs = [case.texts(line["evaluation"]) for line in lines]
+        return cls([metric.resampler(some, targets) for some in outputs], len(targets))
+
+    @classmethod
+    def joined(cls, cases: Sequence[Case]) -> Scores:
+        """Of lines that `aligned` has paired: the rows of each case behind those of the one before."""
+        metric = metrics.get(cases[0].spec.metric)
+        targets = [target for case in cases for target in case.texts(case.facts["targets"]["evaluation"])]
+        outputs = [
+            [answer for case, line in zip(cases, alike, strict=True) for answer in case.texts(line["evaluation"])]
+            for alike in zip(*(case.lines for case in cases), strict=True)
+        ]
         return cls([metric.resampler(some, targets) for some in outputs], len(targets))
 
     def __call__(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -245,24 +258,69 @@ def drawn(case: Case, draws: int, validation: int | None = None) -> Iterator[InF
         yield InFolds(case.with_values(screened[draw]), pooled[draw], unseen[draw], on_split)
 
 
-def anew(case: Case, others: Sequence[Case]) -> Unseen:
-    """What each setting of a case scores when it is trained anew: the mean over the task's other draws of rows.
+def across(first: Case, second: Case, third: Case, draws: int) -> Iterator[InFolds]:
+    """Choosers in folds where every fold was another training, as in a study.
 
-    In folds every finalist is trained once more before it is handed over, so the luck that one training had is not
-    what the pick is worth. Another draw has other rows, too, as many, and other luck.
+    The first case answers the rows of the first fold, the second those of the others, and the third is what is
+    handed over: trained anew, so that the luck of the models that were measured is not what a pick is worth. They
+    are draws of one task, so their rows are others, too. In a study the fits of two folds share half of their
+    rows, and the second and the third fold are two trainings; one that answers for both tells less.
+
+    Args:
+        first: a cell.
+        second: another draw of its rows.
+        third: yet another.
+        draws: of the rows that choose.
     """
-    found = []
-    for other in others:
-        scores = Scores.of(other, other.lines)
-        (unseen,) = scores.unseen(np.arange(scores.rows)[None])
-        found.append((unseen, {_setting(line): line["number"] for line in other.lines}))
+    first, second, third = aligned([first, second, third])
+    scores, sizes = Scores.joined([first, second]), first.facts["rows"]
+    begins = len(first.facts["targets"]["evaluation"])
+    rows, validation = sizes["train"] + sizes["validation"], sizes["validation"]
+    screening = rows // CHOOSING
+    rng = np.random.default_rng(0)
+    own = np.stack([rng.permutation(begins) for _ in range(draws)])
+    others = np.stack([begins + rng.permutation(scores.rows - begins) for _ in range(draws)])
+    screened, split, pooled = (
+        [[float(x) for x in values] for values in scores.on(chosen)]
+        for chosen in (
+            own[:, :screening],
+            own[:, :validation],
+            np.concatenate([own[:, :screening], others[:, : rows - screening]], axis=1),
+        )
+    )
+    unseen = whole(third)
+    split_case = first.with_validation(validation)
+    for draw in range(draws):
+        on_split = OnSplit(split_case.with_values(split[draw]), split[draw], unseen)
+        yield InFolds(first.with_values(screened[draw]), pooled[draw], unseen, on_split)
 
-    def mean(line: Line, part: Callable[[Unseen], Sequence[float] | NDArray[np.float64]]) -> float:
-        known = [part(unseen)[places[_setting(line)]] for unseen, places in found if _setting(line) in places]
-        return float(np.mean(known)) if known else 0.0
 
-    one, other = (np.array([mean(line, lambda u, h=half: u.halves[h]) for line in case.lines]) for half in (0, 1))
-    return Unseen([mean(line, lambda u: u.whole) for line in case.lines], (one, other))
+def as_in_a_study(cases: Sequence[Case], draws: int) -> tuple[list[list[InFolds]], list[list[InFolds]]]:
+    """Choosers in folds of each cell: of tasks drawn three times, `across` the draws; of the others, `drawn`."""
+    anew, once = [], []
+    for case in cases:
+        alike = [one for one in cases if (one.cell.task, one.cell.rows) == (case.cell.task, case.cell.rows)]
+        orders = itertools.permutations([one for one in alike if one is not case], 2)
+        some = [chooser for second, third in orders for chooser in across(case, second, third, draws)]
+        (anew if some else once).append(some or list(drawn(case, draws)))
+    return anew, once
+
+
+def whole(case: Case) -> Unseen:
+    """Scores on all rows of a case that no study saw."""
+    scores = Scores.of(case, case.lines)
+    (unseen,) = scores.unseen(np.arange(scores.rows)[None])
+    return unseen
+
+
+def aligned(cases: Sequence[Case]) -> list[Case]:
+    """The cases with the settings that all of them know, in the same order."""
+    ways = [{_setting(line): line for line in case.lines} for case in cases]
+    known = set.intersection(*map(set, ways))
+    return [
+        case.with_lines([way[key] for key in ways[0] if key in known])
+        for case, way in zip(cases, ways, strict=True)
+    ]
 
 
 def in_fifths(cases: Sequence[Case]) -> InFolds:
@@ -276,12 +334,7 @@ def in_fifths(cases: Sequence[Case]) -> InFolds:
     Args:
         cases: of the folds, the one that screens first.
     """
-    ways = [{_setting(line): line for line in case.lines} for case in cases]
-    known = set.intersection(*map(set, ways))
-    cases = [
-        case.with_lines([way[key] for key in ways[0] if key in known])
-        for case, way in zip(cases, ways, strict=True)
-    ]
+    cases = aligned(cases)
     first = cases[0]
     metric = metrics.get(first.spec.metric)
     targets = [target for case in cases[1:] for target in case.texts(case.facts["targets"]["validation"])]
@@ -295,11 +348,10 @@ def in_fifths(cases: Sequence[Case]) -> InFolds:
             for answer in case.texts(line["checks"][min(place, len(line["checks"]) - 1)]["outputs"])
         ]
         values.append(float(metric.score(answers, targets)))
-    each = [Scores.of(case, case.lines) for case in cases]
-    (found,) = zip(*(scores.unseen(np.arange(scores.rows)[None]) for scores in each), strict=True)
-    whole = np.mean([one.whole for one in found], axis=0)
+    found = [whole(case) for case in cases]
+    mean = np.mean([one.whole for one in found], axis=0)
     one, other = (np.mean([unseen.halves[half] for unseen in found], axis=0) for half in (0, 1))
-    unseen = Unseen([float(x) for x in whole], (one, other))
+    unseen = Unseen([float(x) for x in mean], (one, other))
     return InFolds(first, values, unseen, folds=len(cases), most=FINALISTS)
 
 
@@ -310,6 +362,4 @@ def _setting(line: Line) -> tuple[str, str]:
 
 def on_own_rows(case: Case) -> OnSplit:
     """The cell's own validation rows choose; all rows that no study saw score."""
-    scores = Scores.of(case, case.lines)
-    (unseen,) = scores.unseen(np.arange(scores.rows)[None])
-    return OnSplit(case, [line["value"] for line in case.lines], unseen)
+    return OnSplit(case, [line["value"] for line in case.lines], whole(case))

@@ -15,6 +15,7 @@ from cells import Cell, Outcomes
 from tunewise.cost import USUAL, ModelShape, Works
 from tunewise.methods import get, registered
 from tunewise.methods.base import Verdict
+from tunewise.reading.folds import FEWEST_VALIDATION
 from tunewise.study.advice import Situation
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.proposals import Outcome, Proposal
@@ -79,6 +80,11 @@ class Case:
         named = {line["method"] for line in outcomes.trials}
         methods = [method for name, method in registered().items() if name in named]
         return cls(cell, facts, lines, outcomes.trials, spec, forecaster, methods, lost or {})
+
+    @property
+    def chooses_in_folds(self) -> bool:
+        """Whether folds choose in a study of so many rows."""
+        return int(self.facts["rows"]["validation"]) < FEWEST_VALIDATION
 
     @property
     def situation(self) -> Situation:

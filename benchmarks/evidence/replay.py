@@ -5,12 +5,12 @@ have done. Its pick is scored on rows that no study saw, beside the pick of the 
 its last step, by the same rule), beside the best candidate, and beside fixed habits.
 
 A study of so few rows chooses in folds. The rows that it chooses on are therefore drawn, many times, from those
-that no study saw, and the pick is scored on the others: a first fold to screen on, all folds for the finalists.
-What the grid cannot tell is what fitting without another fold would change; its models were fitted once, on 82 of
-128 rows. In folds what is handed over is trained once more, so the luck of the models that were measured is not
-what a pick is worth: a second table scores each setting as on the task's other draws. With `--validation 100`, so
-many rows of a split choose (the rungs of a race still compare by the cell's own). With `--own-rows`, the cell's
-own validation rows choose, once.
+that no study saw: a first fold to screen on, all folds for the finalists. Every fold is another training, and so
+is what is handed over; three draws of a task stand for them, in all six orders. A second table lets one training
+answer for all folds and scores it on the rest of the rows, as tasks of one draw must: there the luck of that
+training counts as if it came with the setting. What the grid cannot tell is what fitting on other numbers of rows
+would change; its models were fitted on 82 of 128. With `--validation 100`, so many rows of a split choose (the
+rungs of a race still compare by the cell's own). With `--own-rows`, the cell's own validation rows choose, once.
 
     python benchmarks/evidence/replay.py                  # at several budgets, as shares of the full run's work
     python benchmarks/evidence/replay.py --share 0.33 --cells
@@ -21,16 +21,16 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cells
 import numpy as np
 from cells import Cell
-from choosers import Chooser, InFolds, Picked, Scores, anew, drawn, in_fifths, on_own_rows
+from choosers import Chooser, Picked, Scores, as_in_a_study, drawn, in_fifths, on_own_rows
 from outcomes import cases, in_folds
 
 from tunewise.methods import get, registered
-from tunewise.reading.folds import CHOOSING, FEWEST_VALIDATION
+from tunewise.reading.folds import CHOOSING
 from tunewise.study.advice import advise
 
 SHARES = (0.15, 0.25, 1 / 3, 0.5, 1.0)
@@ -39,7 +39,7 @@ AGAINST = 1 / 3
 """The share at which a study is held against everything else."""
 CHOOSING_ROWS = (10, 20, 30, 46, 60, 100, 150)
 """Numbers of rows that candidates are chosen on, to see what the choice alone costs."""
-DRAWS = 40
+DRAWS = 30
 """Of the rows that choose."""
 ALWAYS = "always "
 
@@ -182,21 +182,6 @@ def points(values: tuple[float, float, float]) -> str:
     return f"{mean:5.1f} ({low:.1f} to {high:.1f})"
 
 
-def _trained_anew(found: Sequence[Sequence[InFolds]]) -> list[list[Chooser]]:
-    """The same, each setting scored as on the other draws of its task; tasks of one draw are left out."""
-    again: list[list[Chooser]] = []
-    for some in found:
-        cell = some[0].case.cell
-        alike = (one[0].case for one in found)
-        others = [
-            one for one in alike if (one.cell.task, one.cell.rows) == (cell.task, cell.rows) and one.cell != cell
-        ]
-        if others:
-            unseen = anew(some[0].case, others)
-            again.append([replace(one, unseen=unseen) for one in some])
-    return again
-
-
 def main() -> None:
     """Read the flags and replay."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -225,14 +210,14 @@ def main() -> None:
     else:
         every = [list(drawn(case, DRAWS, flags.validation)) for case in found]
         on_split: list[list[Chooser]] = [[one.on_split for one in some if one.on_split] for some in every]
-        few = [case.facts["rows"]["validation"] < FEWEST_VALIDATION for case in found]
-        in_three = [some for some, is_few in zip(every, few, strict=True) if is_few]
         if flags.validation is None:
-            enough = [some for some, is_few in zip(on_split, few, strict=True) if not is_few]
-            if enough or fifths:
-                tell("each by what chooses in a study of so many rows", [*in_three, *enough, *fifths])
-            tell(f"{CHOOSING} folds choose, {DRAWS} draws of their rows", in_three)
-            tell(f"{CHOOSING} folds choose, and what is handed over was trained anew", _trained_anew(in_three))
+            anew, once = as_in_a_study([case for case in found if case.chooses_in_folds], DRAWS)
+            enough = [some for some in on_split if not some[0].case.chooses_in_folds]
+            tell("each by what chooses in a study of so many rows", [*anew, *once, *enough, *fifths])
+            tell("the same from 128 rows on", [*anew, *once, *enough])
+            tell(f"{CHOOSING} folds choose, each fit another training", anew)
+            in_three = [some for some in every if some[0].case.chooses_in_folds]
+            tell(f"{CHOOSING} folds choose, one training for all of them and to hand over", in_three)
         tell(f"{flags.validation or 'as many'} rows of a split choose, {DRAWS} draws of them", on_split)
         if fifths and flags.validation is None:
             tell(f"{cells.FOLDS} folds screen, choose and test", fifths)

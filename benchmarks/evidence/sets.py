@@ -16,13 +16,13 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from cells import Cell
-from choosers import InFolds, drawn
+from choosers import InFolds, as_in_a_study
 from outcomes import Case, Line, cases
 from replay import over_tasks, points
 
 from tunewise.study.policy import RESERVE_SHARE
 
-DRAWS = 40
+DRAWS = 20
 """Of the rows that choose."""
 MOST = 4
 """Tuned trials in a set."""
@@ -60,7 +60,8 @@ def excess(choosers: Sequence[InFolds], chosen: Sequence[Trial], share: float) -
 
 def fitting(found: Sequence[Case], share: float) -> dict[tuple[Trial, ...], dict[Cell, float]]:
     """By set, what it loses on each cell; the sets that the budget holds on all of them."""
-    choosers = {case.cell: list(drawn(case, DRAWS)) for case in found}
+    anew, once = as_in_a_study(found, DRAWS)
+    choosers = {some[0].case.cell: some for some in (*anew, *once)}
     lost: dict[tuple[Trial, ...], dict[Cell, float]] = {}
     for chosen in sets(found):
         values = {cell: excess(some, chosen, share) for cell, some in choosers.items()}
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1 / 3, help="the budget as a share of the full run's work")
     parser.add_argument("--show", type=int, default=8, help="how many of the best sets to show")
     flags = parser.parse_args()
-    found = list(cases())
+    found = [case for case in cases() if case.chooses_in_folds]
     if len({case.cell.task for case in found}) < 2:
         raise SystemExit("the grid holds full cells of fewer than two tasks; fill it with grid.py.")
     lost = fitting(found, flags.share)

@@ -172,6 +172,42 @@ def test_rates_go_before_methods_and_passes_only_where_none_fits_whole() -> None
     assert fit_in([ladders[0], cheap], price, within(3), said.append) == [cheap], "who fits whole goes before"
 
 
+def test_where_finalists_go_through_folds_what_promises_least_goes_before_a_better_ones_rates() -> None:
+    lora, soft = registered()["lora"], registered()["soft-prompt"]
+    ladders = [Ladder(lora, (1e-3, 5e-4, 2e-3), 4, {}, promise=2), Ladder(soft, (2e-2, 1e-2), 8, {})]
+
+    def price(ladder: Ladder) -> float:
+        return ladder.epochs + (len(ladder.rates) - 1) * ladder.rung
+
+    said: list[str] = []
+
+    def cut(limit: float, ladders: Sequence[Ladder] = ladders) -> list[tuple[str, int]]:
+        def fits(some: Sequence[Ladder]) -> bool:
+            return sum(map(price, some)) <= limit
+
+        kept = fit_in(ladders, price, fits, said.append, families_first=True)
+        return [(ladder.method.name, len(ladder.rates)) for ladder in kept]
+
+    assert cut(16) == [("lora", 3), ("soft-prompt", 2)]
+    assert cut(15) == [("lora", 3), ("soft-prompt", 1)]
+    assert cut(13) == [("lora", 3)]
+    assert cut(5) == [("lora", 2)]
+    equals = [replace(ladder, promise=1) for ladder in ladders]
+    assert cut(12, equals) == [("lora", 1), ("soft-prompt", 1)], "of equals, each gives up its rates"
+
+    def raced(seconds: float, longest: float) -> set[str]:
+        runner = Pretending()
+        promise = {"fine-tuning": 2.0, "hybrid": 1.0, "prompt tuning": -0.5}
+        allowance = Allowance(seconds * 3e11, None, {}, longest, spends_rest=False)
+        Race(SPEC, None, METHODS, FORECASTER, allowance, runner, promise, seeds=()).go()
+        return {p.trial for p in runner.asked if (p.method.work or "").startswith("train")}
+
+    plain = {"lora-1", "lora-2", "lora-3", "full-1", "full-2"}
+    assert raced(250, longest=1e20) == plain, "the folds are paid from the same budget"
+    assert raced(250, longest=math.inf) == {"lora-1", "lora-2", "full-1", "prompt-then-lora-1"}
+    assert raced(350, longest=1e20) == {*plain, "prompt-then-lora-1"}
+
+
 def test_what_promises_most_goes_first_and_what_promises_least_is_given_up_first() -> None:
     def raced(promise: dict[str, float], seconds: float) -> tuple[list[str], list[str]]:
         runner = Pretending()

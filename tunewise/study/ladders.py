@@ -3,6 +3,8 @@
 Halving that is not fitted to the budget loses most at small budgets, because nothing finishes; and trials that end
 after half of their passes lose more than methods that were never tried. So rates go first, down to one a method;
 then whole methods, the least promising first; and where no method fits whole, the most promising is shortened.
+Where finalists go through folds on the same budget, families go first instead, the least promising first: each
+method that is screened may take the place of a better one there.
 
 >>> fit_in([ladder], price=lambda one: one.epochs, fits=lambda some: sum(a.epochs for a in some) < 6, say=print)
 """
@@ -10,7 +12,7 @@ then whole methods, the least promising first; and where no method fits whole, t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,7 +67,13 @@ Fits = Callable[[Sequence[Ladder]], bool]
 
 
 def fit_in(
-    ladders: Sequence[Ladder], price: Price, fits: Fits, say: Callable[[str], None], *, shorten: bool = True
+    ladders: Sequence[Ladder],
+    price: Price,
+    fits: Fits,
+    say: Callable[[str], None],
+    *,
+    shorten: bool = True,
+    families_first: bool = False,
 ) -> list[Ladder]:
     """The ladders, cut until they fit.
 
@@ -75,6 +83,7 @@ def fit_in(
         fits: whether some ladders fit what is left of the budget.
         say: told of every method that is given up.
         shorten: whether one may be, where none fits with all of its passes.
+        families_first: whether what promises least goes before a more promising method gives up a rate.
     """
     kept = [ladder for ladder in ladders if fits([_at_one_rate(ladder)])]
     first = leading(ladders)
@@ -87,7 +96,9 @@ def fit_in(
         if ladder.method not in [one.method for one in kept]:
             say(f"{ladder.method.name}: left out, the budget does not hold it.")
     while kept := _with_their_starts(kept, ladders, say):
-        chosen = _with_fewer_rates(kept, price, fits)
+        least = min(ladder.promise for ladder in kept)
+        giving = {ladder.method.name for ladder in kept if ladder.promise == least or not families_first}
+        chosen = _with_fewer_rates(kept, giving, price, fits)
         if fits(chosen):
             return chosen
         dropped = max(kept, key=lambda ladder: (ladder.standing, price(ladder)))
@@ -133,10 +144,18 @@ def _at_one_rate(ladder: Ladder) -> Ladder:
     return replace(ladder, rates=ladder.rates[:1])
 
 
-def _with_fewer_rates(ladders: Sequence[Ladder], price: Price, fits: Fits) -> list[Ladder]:
-    """The last rate taken off the ladder with the most, of equals the least promising, until they fit."""
+def _with_fewer_rates(
+    ladders: Sequence[Ladder], giving: Collection[str], price: Price, fits: Fits
+) -> list[Ladder]:
+    """The last rate taken off the ladder with the most, of equals the least promising, until they fit.
+
+    Of the methods in `giving` alone.
+    """
     chosen = list(ladders)
-    while not fits(chosen) and any(len(ladder.rates) > 1 for ladder in chosen):
-        widest = max(chosen, key=lambda ladder: (len(ladder.rates), ladder.standing, price(ladder)))
+    while not fits(chosen):
+        wide = [one for one in chosen if len(one.rates) > 1 and one.method.name in giving]
+        if not wide:
+            break
+        widest = max(wide, key=lambda ladder: (len(ladder.rates), ladder.standing, price(ladder)))
         chosen = [replace(one, rates=one.rates[:-1]) if one is widest else one for one in chosen]
     return chosen

@@ -84,8 +84,14 @@ class Race:
         climbed: list[Ladder] = []
         # What is left is shared out anew before each: forecasts are not what trials then cost.
         while self._waiting:
-            shorten = not self._tuned_before
-            ladders = fit_in(self._able(), self._price, self._fits, self.runner.say, shorten=shorten)
+            ladders = fit_in(
+                self._able(),
+                self._price,
+                self._fits,
+                self.runner.say,
+                shorten=not self._tuned_before,
+                families_first=self.allowance.pays_folds,
+            )
             self._give_up([one for one in self._waiting if one not in [ladder.method for ladder in ladders]])
             # The most promising goes first: one tuned trial finishes before breadth is spent elsewhere.
             ladder = self._first(ladders)

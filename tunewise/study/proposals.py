@@ -69,6 +69,11 @@ class Allowance:
     spends_rest: bool = True
     """Whether work left over goes to further rates; not where the other folds could do with more."""
 
+    @property
+    def pays_folds(self) -> bool:
+        """Whether finalists go through other folds on the budget that the race is run on."""
+        return self.longest < math.inf
+
 
 def method_of(trial: str) -> str:
     """The name of the method that a trial is one of: trials are called METHOD-NUMBER."""
