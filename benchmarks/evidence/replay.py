@@ -39,7 +39,7 @@ AGAINST = 1 / 3
 """The share at which a study is held against everything else."""
 CHOOSING_ROWS = (10, 20, 30, 46, 60, 100, 150)
 """Numbers of rows that candidates are chosen on, to see what the choice alone costs."""
-DRAWS = 30
+DRAWS = 40
 """Of the rows that choose."""
 ALWAYS = "always "
 

@@ -22,7 +22,7 @@ from replay import over_tasks, points
 
 from tunewise.study.policy import RESERVE_SHARE
 
-DRAWS = 20
+DRAWS = 40
 """Of the rows that choose."""
 MOST = 4
 """Tuned trials in a set."""

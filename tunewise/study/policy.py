@@ -8,7 +8,8 @@ through the same decisions.
 2. Prompts, zero-shot first, for at most a fifth of the work, or of the trials; one of each kind in any case.
 3. Tuned methods, the most promising first: every rate up to a rung, the best rate (by validation log-loss) to the
    end; the first rate alone where validation rows are few. Before each of them breadth is cut, until what waits
-   fits by its forecast (`ladders`); what cannot fit is said, not squeezed.
+   fits by its forecast (`ladders`): rates before methods, or families before rates where the same budget pays for
+   folds. What cannot fit is said, not squeezed.
 4. Chains among them, behind the plain method at whose best rate they go, through the best prompt.
 5. The two leading tuned methods again, with a second and a third seed: what training by chance does to a score.
    Such a trial is evidence about its method; it is never what is handed over, so nothing is chosen by its luck.
