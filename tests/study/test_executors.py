@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tunewise.errors import SettingError, WorkError
 from tunewise.methods import get
 from tunewise.study import executors
 from tunewise.study.again import Made
-from tunewise.study.executors import Needs, Processes, packed, unpacked
+from tunewise.study.executors import Here, Needs, Processes, packed, unpacked
 from tunewise.study.proposals import Outcome, Proposal
 from tunewise.study.refits import Refit
 from tunewise.study.runner import Worker
@@ -325,3 +326,23 @@ def test_more_jobs_than_cores_are_told(tiny_folder: Path, tmp_path: Path) -> Non
         "--jobs 5: 2 trials at a time, as this machine has 2 cores." in text
         for text in study.recommendation.warnings
     )
+
+
+def test_a_busy_half_minute_ends_no_search_that_keeps_half_of_its_time_for_folds(tmp_path: Path) -> None:
+    def is_late(elapsed: float, done: float, kept: float) -> bool:
+        told: list[str] = []
+        journal: Any = SimpleNamespace(elapsed=elapsed, write=lambda *event, **fields: told.append(event[0]))
+        forecaster: Any = SimpleNamespace(seconds=lambda work: work)
+        attempts: Any = SimpleNamespace(run=None)
+        executor: Any = Here(attempts.run)
+        worker = Worker(tmp_path, journal, forecaster, attempts, executor, [], {}, 300.0, {"": kept})
+        worker._live["lora-1"] = done
+        late = worker.is_late()
+        assert told == (["message"] if late else [])
+        return late
+
+    assert not is_late(elapsed=39, done=12, kept=155), "most of the search is still to come"
+    assert is_late(elapsed=39, done=12, kept=265), "the test needs nearly all of it"
+    assert not is_late(elapsed=200, done=190, kept=80)
+    assert is_late(elapsed=200, done=80, kept=80), "the test would be as slow"
+    assert is_late(elapsed=250, done=250, kept=60)

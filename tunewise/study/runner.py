@@ -23,8 +23,9 @@ from tunewise.study.trials import STATE
 from tunewise.whole import put_folder
 
 LEAST_DONE_SECONDS = 20.0
-"""Counted work below which nothing is concluded about the speed of the machine."""
-MOST_SLOWDOWN = 4.0
+LEAST_DONE_SHARE = 0.2
+"""Of the budget: so much is taken to run as fast as forecast before the speed of the machine is judged by what was
+done. Half a minute in which something else was busy must not end a study that keeps half of its time for folds."""
 
 
 @dataclass
@@ -219,7 +220,8 @@ class Worker:
         elapsed = self.journal.elapsed
         # What is still to come will be as slow as what was done: the machine may be busy with something else.
         done = self.forecaster.seconds(self._work_done())
-        slowdown = min(MOST_SLOWDOWN, max(1.0, elapsed / max(done, LEAST_DONE_SECONDS)))
+        trusted = max(LEAST_DONE_SECONDS, LEAST_DONE_SHARE * self.budget_seconds)
+        slowdown = max(1.0, (elapsed + trusted) / (done + trusted))
         if elapsed + slowdown * sum(self.kept_seconds.values()) > self.budget_seconds:
             self.stopped_by_clock = True
             text = (
