@@ -12,7 +12,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -77,9 +77,7 @@ class Scores:
     @classmethod
     def of(cls, case: Case, lines: Sequence[Line]) -> Scores:
         """From what the grid keeps of some lines of a case."""
-        metric, targets = metrics.get(case.spec.metric), case.texts(case.facts["targets"]["evaluation"])
-        outputs = [case.texts(line["evaluation"]) for line in lines]
-        return cls([metric.resampler(some, targets) for some in outputs], len(targets))
+        return cls.joined([replace(case, lines=lines)])
 
     @classmethod
     def joined(cls, cases: Sequence[Case]) -> Scores:
@@ -247,15 +245,19 @@ def drawn(case: Case, draws: int, validation: int | None = None) -> Iterator[InF
     rows, validation = sizes["train"] + sizes["validation"], validation or sizes["validation"]
     rng = np.random.default_rng(0)
     orders = np.stack([rng.permutation(scores.rows) for _ in range(draws)])
-    screened, split, pooled = (
-        [[float(x) for x in values] for values in scores.on(orders[:, :count])]
-        for count in (rows // CHOOSING, validation, rows)
-    )
-    unseen = scores.unseen(orders[:, max(rows, validation) :])
+    chosen = [orders[:, :count] for count in (rows // CHOOSING, validation, rows)]
+    yield from _choosing_on(chosen, case, scores, validation, scores.unseen(orders[:, max(rows, validation) :]))
+
+
+def _choosing_on(
+    chosen: Sequence[NDArray[np.int64]], case: Case, scores: Scores, validation: int, unseen: Sequence[Unseen]
+) -> Iterator[InFolds]:
+    """Choosers of each draw, from the rows of the first fold, those of a split, and those of all folds."""
+    screened, split, pooled = ([[float(x) for x in values] for values in scores.on(rows)] for rows in chosen)
     split_case = case.with_validation(validation)
-    for draw in range(draws):
-        on_split = OnSplit(split_case.with_values(split[draw]), split[draw], unseen[draw])
-        yield InFolds(case.with_values(screened[draw]), pooled[draw], unseen[draw], on_split)
+    for draw, found in enumerate(unseen):
+        on_split = OnSplit(split_case.with_values(split[draw]), split[draw], found)
+        yield InFolds(case.with_values(screened[draw]), pooled[draw], found, on_split)
 
 
 def across(first: Case, second: Case, third: Case, draws: int) -> Iterator[InFolds]:
@@ -280,19 +282,10 @@ def across(first: Case, second: Case, third: Case, draws: int) -> Iterator[InFol
     rng = np.random.default_rng(0)
     own = np.stack([rng.permutation(begins) for _ in range(draws)])
     others = np.stack([begins + rng.permutation(scores.rows - begins) for _ in range(draws)])
-    screened, split, pooled = (
-        [[float(x) for x in values] for values in scores.on(chosen)]
-        for chosen in (
-            own[:, :screening],
-            own[:, :validation],
-            np.concatenate([own[:, :screening], others[:, : rows - screening]], axis=1),
-        )
-    )
-    unseen = whole(third)
-    split_case = first.with_validation(validation)
-    for draw in range(draws):
-        on_split = OnSplit(split_case.with_values(split[draw]), split[draw], unseen)
-        yield InFolds(first.with_values(screened[draw]), pooled[draw], unseen, on_split)
+    screened = own[:, :screening]
+    pooled = np.concatenate([screened, others[:, : rows - screening]], axis=1)
+    chosen = [screened, own[:, :validation], pooled]
+    yield from _choosing_on(chosen, first, scores, validation, [whole(third)] * draws)
 
 
 def as_in_a_study(cases: Sequence[Case], draws: int) -> tuple[list[list[InFolds]], list[list[InFolds]]]:

@@ -16,7 +16,6 @@ from cells import Cell
 from cells import grid as all_cells
 
 import tunewise as tw
-from tunewise.metrics import get
 
 
 def studied(cell: Cell, budget: str) -> str:
@@ -25,8 +24,7 @@ def studied(cell: Cell, budget: str) -> str:
     task = grid.given(cell)
     with TemporaryDirectory() as folder:
         found = tw.compare(task, budget=budget, out=Path(folder) / "run").recommendation
-        outputs = [one.output for one in found.load().predict(unseen.inputs)]
-    score = get(task.spec.metric).score(outputs, unseen.targets)
+        score = tw.evaluate(found.load(), unseen).score
     announced = f"announced {found.score:.3f} ({found.ci[0]:.3f} to {found.ci[1]:.3f})"
     return f"{cell.name}: {found.pick}, {task.spec.metric} {score:.3f} on {len(unseen):,} rows, {announced}"
 
