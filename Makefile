@@ -41,7 +41,7 @@ bench: .venv-peers/stamp
 	$(PEERS) benchmarks/generating.py $(BENCH)
 	$(PEERS) benchmarks/ceiling.py $(BENCH)
 
-EVIDENCE := claims grouped intervals searching curves
+EVIDENCE := claims bounds grouped intervals searching curves
 
 evidence: venv
 	@set -e; for name in $(EVIDENCE); do echo "== $$name"; $(BIN)/python benchmarks/evidence/$$name.py; done

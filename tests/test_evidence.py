@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tunewise.methods import registered
+from tunewise.statistics.comparing import rate_difference
 from tunewise.study.proposals import Proposal
 from tunewise.task import Choices, TaskSpec
 
@@ -30,7 +31,9 @@ def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> I
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("script", ["claims", "intervals", "searching", "curves"], indirect=True)
+@pytest.mark.parametrize(
+    "script", ["claims", "bounds", "grouped", "intervals", "searching", "curves"], indirect=True
+)
 def test_a_script_measures_what_it_names(script: ModuleType) -> None:
     found = script.measure(quick=True)
     assert len({bar.what for bar in found}) == len(found)
@@ -55,6 +58,23 @@ def test_a_planted_gap_has_the_size_and_the_discordance_asked_for(script: Module
     one, other = script.equal(rng, 2, 200_000)
     assert one.mean() - other.mean() == pytest.approx(0.0, abs=0.004)
     assert (one != other).mean() == pytest.approx(script.DISCORDANCE, abs=0.004)
+
+
+@pytest.mark.parametrize("script", ["bounds"], indirect=True)
+def test_what_is_drawn_for_a_bound_is_behind_by_as_much_as_is_said(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    differences = []
+
+    def difference(metric: Any, a: Any, b: Any, targets: Any, **_: Any) -> Any:
+        differences.append(metric.score(a, targets) - metric.score(b, targets))
+        return rate_difference(0, 0, 1)
+
+    monkeypatch.setattr(script, "paired_difference", difference)
+    rng = script.np.random.default_rng(0)
+    for larger in (0.5, 0.85):
+        script.of_two_classes(200_000, larger, 0.9, 0.1, script.MARGIN)(rng)
+        assert differences[-1] == pytest.approx(script.MARGIN, abs=0.003)
 
 
 @pytest.mark.parametrize("script", ["intervals"], indirect=True)

@@ -48,6 +48,39 @@ def test_bootstrap_differences_are_antisymmetric(name: str) -> None:
     assert forth.low <= forth.value <= forth.upper <= forth.high
 
 
+@pytest.mark.parametrize("n", [26, 60, 900])
+@pytest.mark.parametrize(("better", "worse"), [(0, 1), (1, 0), (2, 1), (0, 3)])
+def test_the_bootstrap_claims_no_more_of_few_rows_that_differ_than_tango(n: int, better: int, worse: int) -> None:
+    metric, targets = metrics.get("accuracy"), ["a"] * n
+    a, b = answers(n - worse, n), answers(n - better, n)[::-1]
+    rows = [str(i) for i in range(n)]
+    found = statistics.paired_difference(metric, a, b, targets, groups=rows)
+    alone = statistics.paired_difference(metric, a, b, targets)
+    assert found.value == pytest.approx(alone.value)
+    assert found.low <= alone.low + 1e-9
+    assert found.upper >= alone.upper - 1e-9
+    assert found.high >= alone.high - 1e-9
+    assert found.high - found.low < 1.3 * (alone.high - alone.low)
+
+
+def test_of_very_many_rows_blocks_of_them_say_nearly_the_same() -> None:
+    metric, targets, n = metrics.get("accuracy"), ["a"] * 2_500, 2_500
+    a, b = answers(n - 3, n), answers(n, n)
+    found = statistics.paired_difference(metric, a, b, targets, groups=[str(i) for i in range(n)])
+    alone = statistics.paired_difference(metric, a, b, targets)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high), rel=0.1)
+
+
+def test_one_row_that_differs_a_little_does_not_show_that_none_differs_much() -> None:
+    n = 26
+    rows = np.zeros(n)
+    rows[0] = 0.01
+    found = statistics.bootstrap(lambda weights: weights @ rows / weights.sum(axis=1), n, is_difference=True)
+    nothing = statistics.bootstrap(lambda weights: weights @ np.zeros(n) / n, n, is_difference=True)
+    assert found.interval(0.90).high > 0.02
+    assert found.interval(0.90).high < nothing.interval(0.90).high
+
+
 def test_the_same_outputs_differ_by_nothing_but_not_with_certainty() -> None:
     targets = ["one", "two"] * 30
     outputs = ["one"] * 60

@@ -29,13 +29,24 @@ class Bootstrap:
 
     value: float
     scores: Floats
-    acceleration: float
+    left_out: Floats
+    """Scores without each unit in turn, or without each of 1,000 blocks of them; none where there is one unit."""
     units: int
     """How many independent units were resampled: rows, or groups."""
+    rows: int
     method: str
     is_difference: bool = False
     lowest: float = 0.0
     """The lowest score that the metric can have; the highest is 1."""
+
+    @property
+    def acceleration(self) -> float:
+        """Skewness of the jackknife over units / 6."""
+        if not len(self.left_out):
+            return 0.0
+        pull = self.left_out.mean() - self.left_out
+        spread = float((pull**2).sum())
+        return float((pull**3).sum() / (6 * spread**1.5)) if spread > SAME**2 else 0.0
 
     @property
     def is_degenerate(self) -> bool:
@@ -52,7 +63,8 @@ class Bootstrap:
         When every resample scores the same, its width would be 0, which no finite test supports. Then the
         score is treated as a proportion of the units: Wilson's interval for a score, Tango's for a
         difference. Both are on the safe side, as no variable between 0 and 1 varies more than a proportion
-        with the same mean.
+        with the same mean. Where few units differ, resamples hold too little of what was seen once or never, and
+        a difference reaches at least as far as that of two proportions would; see `_as_of_proportions`.
         """
         if self.is_degenerate:
             return self._as_proportion(confidence)
@@ -68,11 +80,11 @@ class Bootstrap:
             ends.append(NORMAL.cdf(bias + shifted / shrink) if shrink > 0 else tail)
         low, high = np.quantile(self.scores, ends)
         wider = narrowed(self.units) * as_student(self.units, confidence)
+        down, up = wider * (self.value - float(low)), wider * (float(high) - self.value)
+        least_down, least_up = self._as_of_proportions(confidence) if self.is_difference else (0.0, 0.0)
         least, most = self._range
         return Interval(
-            max(least, self.value - wider * max(0.0, self.value - float(low))),
-            min(most, self.value + wider * max(0.0, float(high) - self.value)),
-            self.method,
+            max(least, self.value - max(down, least_down)), min(most, self.value + max(up, least_up)), self.method
         )
 
     def p_value(self) -> float:
@@ -97,8 +109,35 @@ class Bootstrap:
         """The least and the most that the value can be."""
         return (self.lowest - 1.0, 1.0 - self.lowest) if self.is_difference else (self.lowest, 1.0)
 
+    def _as_of_proportions(self, confidence: float) -> tuple[float, float]:
+        """How far down and up a difference of two proportions with the same mean and variance reaches.
+
+        Units pull the difference by their pseudo-values (Tukey's jackknife). As many units of one size, some up
+        and some down, have the same mean and variance; Tango's interval for them knows what was not seen, where
+        a resample of two units that fell one way never falls the other. The size is that of the units that differ
+        and of one row more that differs by all it could: of one or two, little is known.
+        """
+        count = len(self.left_out)
+        pulls = count * self.value - (count - 1) * self.left_out
+        sizes = np.abs(pulls)
+        total, squares = float(sizes.sum()), float((sizes**2).sum())
+        most = self._span * count / self.rows
+        # Of pulls of one size, this many would have this sum and this sum of squares.
+        differing = total**2 / squares if squares else 0.0
+        size = (total + most) / (differing + 1)
+        # No more may differ than there are.
+        scale = size * max(1.0, total / size / count)
+        ups, downs = (float(side.clip(0).sum()) / scale for side in (pulls, -pulls))
+        found, center = tango(ups, downs, count, confidence), (ups - downs) / count
+        wider = scale * as_student(self.units, confidence)
+        return wider * (center - found.low), wider * (found.high - center)
+
+    @property
+    def _span(self) -> float:
+        return 1.0 - self.lowest
+
     def _as_proportion(self, confidence: float) -> Interval:
-        span = 1.0 - self.lowest
+        span = self._span
         if self.is_difference:
             shares = max(self.value, 0) / span * self.units, max(-self.value, 0) / span * self.units
             limits, start = tango(*shares, self.units, confidence), 0.0
@@ -139,8 +178,9 @@ def bootstrap(
     return Bootstrap(
         value=float(scores_of(np.ones((1, n)))[0]),
         scores=np.concatenate([scores_of(weights) for weights in draws(n, resamples, seed, groups)]),
-        acceleration=_acceleration(scores_of, unit_of_row, units, seed) if units > 1 else 0.0,
+        left_out=_left_out(scores_of, unit_of_row, units, seed) if units > 1 else np.empty(0),
         units=units,
+        rows=n,
         method="bca" if groups is None else "bca by group",
         is_difference=is_difference,
         lowest=lowest,
@@ -191,18 +231,15 @@ def _drawn(rng: np.random.Generator, resamples: int, units: int) -> Floats:
     return np.bincount(draws.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.float64)
 
 
-def _acceleration(scores_of: ScoresOf, unit_of_row: NDArray[np.int_], units: int, seed: int) -> float:
-    """Skewness of the jackknife over units / 6; beyond 1,000 units, over 1,000 random blocks of them."""
+def _left_out(scores_of: ScoresOf, unit_of_row: NDArray[np.int_], units: int, seed: int) -> Floats:
+    """Scores without each unit, shape (units,); beyond 1,000, without each of 1,000 random blocks of them."""
     blocks = min(units, _MAX_JACKKNIFE)
     block_of_unit = np.random.default_rng(seed).permutation(units) % blocks
     block_of_row = block_of_unit[unit_of_row]
     batch = max(1, _CELLS_AT_ONCE // len(unit_of_row))
-    left_out = np.concatenate(
+    return np.concatenate(
         [
             scores_of((block_of_row != np.arange(start, min(start + batch, blocks))[:, None]).astype(np.float64))
             for start in range(0, blocks, batch)
         ]
     )
-    pull = left_out.mean() - left_out
-    spread = float((pull**2).sum())
-    return float((pull**3).sum() / (6 * spread**1.5)) if spread > SAME**2 else 0.0
