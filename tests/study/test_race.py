@@ -16,7 +16,7 @@ from tunewise.errors import BudgetError
 from tunewise.methods import registered
 from tunewise.methods.base import FAMILIES
 from tunewise.settings import Budget
-from tunewise.study.budget import settle
+from tunewise.study.budget import SAVING_SECONDS, TEST_MARGIN, settle
 from tunewise.study.folding import Folding, folding_of, going_on
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.ladders import LEAST_SHARE, Ladder, fit_in
@@ -259,6 +259,30 @@ def test_of_the_baselines_a_small_budget_has_those_that_it_holds(text: str) -> N
     baselines = {method.name for method in METHODS if method.family == "baseline"}
     assert {"tfidf-logistic", "nearest-example"} & set(terms.dropped)
     assert "majority" in baselines - set(terms.dropped)
+
+
+@pytest.mark.parametrize(("validation", "test"), [(200, 500), (100, 5_000), (1_000, 100)])
+def test_zero_shot_runs_as_soon_as_it_and_its_test_fit_beside_the_baselines(validation: int, test: int) -> None:
+    forecaster = replace(FORECASTER, n_validation=validation, n_test=test)
+    zero_shot = next(method for method in METHODS if method.name == "zero-shot")
+    needed = forecaster.seconds(forecaster.prompt_trial(0) + TEST_MARGIN * forecaster.test(zero_shot))
+
+    def ran(seconds: float) -> tuple[list[str], tuple[str, ...]]:
+        terms = settle(Budget.parse(f"{math.ceil(seconds)}s"), forecaster, METHODS)
+        methods = [method for method in METHODS if method.name not in terms.dropped]
+        runner = Pretending()
+        Race(SPEC, None, methods, forecaster, terms.allowance, runner).go()
+        return [proposal.method.name for proposal in runner.asked], terms.dropped
+
+    seconds_for_the_rest = SAVING_SECONDS + 5
+    assert "zero-shot" in ran(needed + seconds_for_the_rest)[0]
+    assert "zero-shot" in ran(needed)[1]
+
+
+def test_with_as_many_trials_as_baselines_zero_shot_is_left_out_before_it_starts() -> None:
+    count = sum(method.family == "baseline" for method in METHODS)
+    assert "zero-shot" in settle(Budget.parse(f"{count}trials"), FORECASTER, METHODS).dropped
+    assert "zero-shot" not in settle(Budget.parse(f"{count + 1}trials"), FORECASTER, METHODS).dropped
 
 
 @pytest.mark.parametrize("trials", range(5, 30))

@@ -22,7 +22,7 @@ from tunewise.study.proposals import Allowance
 TEST_MARGIN = 1.15
 """The test is forecast with this allowance: it must not be what runs out."""
 MOST_TEST_SHARE = 0.5
-"""Of a budget, at most this goes to the test."""
+"""Of what zero-shot and its test leave of a budget, at most this goes to the tests of the others."""
 SAVING_SECONDS = 5.0
 """Leaderboard, recommendation and page."""
 
@@ -77,6 +77,8 @@ def settle(
 ) -> Terms:
     """Convert `budget`, and check that it holds a baseline and its test; those that it does not hold are dropped.
 
+    Baselines and zero-shot are always among what runs, as far as they and their tests fit.
+
     Args:
         budget: as it was asked for.
         forecaster: of the task.
@@ -88,10 +90,15 @@ def settle(
     """
     baselines = [method for method in methods if method.family == "baseline"]
     required = baselines or list(methods[:1])
-    models = [method for method in methods if method.work]
+    models = sorted(
+        (method for method in methods if method.work),
+        key=lambda method: (method.starts_from is not None, method.order),
+    )
+    plainest = [method for method in models if method.family == "prompt engineering"][:1]
     tests = {method.name: TEST_MARGIN * forecaster.test(method) for method in models}
     if budget.unit == "trials":
-        dropped = tuple(method.name for method in required[int(budget.limit) :])
+        always = [*required, *(method for method in plainest if method not in required)]
+        dropped = tuple(method.name for method in always[int(budget.limit) :])
         return Terms(budget, None, Allowance(None, int(budget.limit), tests), dropped, folding.work)
     if budget.unit == "flop":
         limit, saving = budget.limit, 0.0
@@ -109,10 +116,18 @@ def settle(
     held = _fitting([method.name for method in required], prices, limit - saving)
     unheld = tuple(method.name for method in required if method.name not in held)
     least = saving + math.fsum(prices[name] for name in held)
-    # Of many finalists on many rows, as many are tested as half of the budget holds, plain methods before chains.
-    models.sort(key=lambda method: (method.starts_from is not None, method.order))
-    room = MOST_TEST_SHARE * (limit - least)
-    tested = {name: tests[name] for name in _fitting([method.name for method in models], tests, room)}
+    tested = {}
+    for method in plainest:
+        trial = 0.0 if method.name in held else forecaster.prompt_trial(0) + _overhead(method, forecaster)
+        if least + trial + tests[method.name] <= limit:
+            tested[method.name] = tests[method.name]
+            least += trial
+    # Of many finalists on many rows, as many are tested as half of the rest holds, plain methods before chains.
+    others = [method.name for method in models if method not in plainest]
+    tested |= {
+        name: tests[name]
+        for name in _fitting(others, tests, MOST_TEST_SHARE * (limit - least - sum(tested.values())))
+    }
     dropped = tuple(method.name for method in models if method.name not in tested)
     room = MOST_TEST_SHARE * (limit - least - sum(tested.values()))
     kept = min(folding.work, room)
@@ -124,8 +139,12 @@ def settle(
 
 def _least(method: Any, forecaster: Forecaster) -> float:
     """Work of running a method that must run, and of its test."""
-    work = forecaster.weigh("overhead", forecaster.overhead(method.work))
-    return work + (forecaster.evaluation(forecaster.n_validation + forecaster.n_test) if method.work else 0.0)
+    rows = forecaster.n_validation + forecaster.n_test
+    return _overhead(method, forecaster) + (forecaster.evaluation(rows) if method.work else 0.0)
+
+
+def _overhead(method: Any, forecaster: Forecaster) -> float:
+    return forecaster.weigh("overhead", forecaster.overhead(method.work))
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:
