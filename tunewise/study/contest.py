@@ -198,7 +198,9 @@ class Contest:
         repeated = repeats_of(events)
         done = {event["trial"] for event in events if event["event"] == "finished"}
         tested = {method_of(trial) for trial in done if trial not in repeated}
-        tests = sum(kept for name, kept in _kept_seconds(ground).items() if name in tested)
+        kept = sum(kept for name, kept in _kept_seconds(ground).items() if name in tested)
+        # Seconds of the fits to come were measured; those of the tests were forecast, and become as slow.
+        tests = worker.slowdown() * kept
 
         def is_late(more: float) -> bool:
             return seconds is not None and self.journal.elapsed + more + tests + SAVING_SECONDS > seconds

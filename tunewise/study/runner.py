@@ -147,6 +147,13 @@ class Worker:
         """Whether trials that run elsewhere must end now."""
         return self._clock_has_stopped()
 
+    def slowdown(self) -> float:
+        """How many times as long as its forecast the work of the trials took so far, 1 at least."""
+        if self.budget_seconds is None:
+            return 1.0
+        trusted = max(LEAST_DONE_SECONDS, LEAST_DONE_SHARE * self.budget_seconds)
+        return max(1.0, (self.journal.elapsed + trusted) / (self.forecaster.seconds(self._work_done()) + trusted))
+
     def lost(self, proposal: Proposal, reason: str) -> Outcome:
         """What becomes of a trial whose process is gone: what it had said last, or its failure."""
         trial = proposal.trial
@@ -217,12 +224,8 @@ class Worker:
     def _clock_has_stopped(self) -> bool:
         if self.budget_seconds is None or self.stopped_by_clock:
             return self.stopped_by_clock
-        elapsed = self.journal.elapsed
         # What is still to come will be as slow as what was done: the machine may be busy with something else.
-        done = self.forecaster.seconds(self._work_done())
-        trusted = max(LEAST_DONE_SECONDS, LEAST_DONE_SHARE * self.budget_seconds)
-        slowdown = max(1.0, (elapsed + trusted) / (done + trusted))
-        if elapsed + slowdown * sum(self.kept_seconds.values()) > self.budget_seconds:
+        if self.journal.elapsed + self.slowdown() * sum(self.kept_seconds.values()) > self.budget_seconds:
             self.stopped_by_clock = True
             text = (
                 "The clock stopped the search: the work took longer than this machine's measured rates said. "
