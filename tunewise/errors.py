@@ -10,7 +10,8 @@
     └── WorkError               the request was fine, the work failed: exit code 1
         └── TrialError          one trial failed; the study records it and goes on
 
-A message says where, what was found, what was expected, and what to do about it.
+A message says where, what was found, what was expected, and what to do about it. An `Ending` is no error
+itself: it carries one past those who would record it as a trial's.
 
 >>> str(unknown("method", "lorra", ["lora", "full"]))
 'unknown method "lorra". Did you mean "lora"? Known: full, lora.'
@@ -19,7 +20,8 @@ A message says where, what was found, what was expected, and what to do about it
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class TunewiseError(Exception):
@@ -60,6 +62,32 @@ class WorkError(TunewiseError):
 
 class TrialError(WorkError):
     """One trial failed; the study records the reason and goes on."""
+
+
+class Ending(BaseException):
+    """Carries an error that ends all of the work past whoever records the errors of a piece of it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def ending_all() -> Iterator[None]:
+    """Have errors in the block travel as an `Ending`."""
+    try:
+        yield
+    except Exception as error:  # of whoever watches, or of the disk: whatever runs meanwhile is not to blame
+        raise Ending(error) from error
+
+
+@contextmanager
+def as_raised() -> Iterator[None]:
+    """Let the error that an `Ending` carries out of the block as it was raised."""
+    try:
+        yield
+    except Ending as ending:
+        raise ending.error from ending.error.__cause__
 
 
 def reason_of(error: Exception) -> str:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from tunewise import figures
+from tunewise.errors import as_raised, ending_all
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,11 +60,12 @@ def progress() -> Progress:
 def watched(on_event: Tell | None, shown: bool | None) -> Iterator[Tell]:
     """What to tell events to: `on_event`, and progress where it is `shown`.
 
-    With None it is shown to whoever sits before a terminal or a notebook, unless `on_event` takes its place.
+    With None it is shown to whoever sits before a terminal or a notebook, unless `on_event` takes its place. An
+    error in showing, such as a broken pipe, leaves the block as it was raised, whatever work it meets.
     """
     if shown is None:
         shown = on_event is None and _is_attended()
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, as_raised():
         takers = [on_event] if on_event is not None else []
         if shown:
             takers.append(stack.enter_context(progress()))
@@ -71,8 +73,9 @@ def watched(on_event: Tell | None, shown: bool | None) -> Iterator[Tell]:
 
 
 def _pass_on(event: dict[str, Any], takers: Sequence[Tell]) -> None:
-    for take in takers:
-        take(event)
+    with ending_all():
+        for take in takers:
+            take(event)
 
 
 def _is_attended() -> bool:

@@ -233,6 +233,18 @@ def test_a_budget_in_trials_counts_those_with_other_seeds(tiny_folder: Path, tmp
         assert sum("repeats" in event for event in started) == again
 
 
+def test_an_error_of_whoever_watches_a_fold_fails_no_finalist(tmp_path: Path) -> None:
+    def gone(event: dict[str, Any]) -> None:
+        if event["event"] == "folded":
+            raise RuntimeError("no one looks")
+
+    methods = ["majority", "tfidf-logistic"]
+    with pytest.raises(RuntimeError, match="no one looks"):
+        api.compare(some(), methods=methods, budget="40trials", out=tmp_path / "run", on_event=gone)
+    study = api.resume(tmp_path / "run")
+    assert {line["status"] for line in study.leaderboard} == {"finished"}
+
+
 def test_warnings_come_before_the_model_is_loaded(tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(RequestError):

@@ -356,6 +356,25 @@ def test_stopped_in_the_midst_of_a_pass_it_goes_on_from_there(
     assert len(late) == len(set(late)), "no step behind the first check is trained twice"
 
 
+@pytest.mark.parametrize("kind", ["reported", "progress"])
+def test_an_error_of_whoever_watches_stops_the_study_and_is_no_trials(
+    kind: str, uninterrupted: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    def gone(event: dict[str, Any]) -> None:
+        if event["event"] == kind and event["trial"] == "lora-2":
+            raise BrokenPipeError("the reader is gone")
+
+    folder = tmp_path / "run"
+    with pytest.raises(BrokenPipeError, match="the reader is gone"):
+        api.compare(
+            colour_task(), model=str(tiny_folder), methods=TRAINED, budget="20trials", out=folder, on_event=gone
+        )
+    assert events_of(folder)[-1]["trial"] == "lora-2"
+    assert not of_kind(folder, "failed")
+    api.resume(folder)
+    assert_ended_alike(folder, uninterrupted)
+
+
 def _go(folder: Path, model: Path) -> None:
     if folder.exists():
         api.resume(folder)

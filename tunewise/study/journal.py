@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunewise.errors import CandidateError
+from tunewise.errors import CandidateError, ending_all
 from tunewise.run_files import NOT_AGAIN, read_lines
 
 Event = dict[str, Any]
@@ -86,7 +86,7 @@ class Journal:
             "elapsed": round(self.elapsed, 3),
             **fields,
         }
-        with self.path.open("a", encoding="utf-8") as file:
+        with ending_all(), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self.tell(line)
         return line
