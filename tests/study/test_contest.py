@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from tests.tiny import colour_task, copy_task, in_float32, read_colours
 from tunewise import api
 from tunewise.adapted import AdaptedModel
 from tunewise.candidates import save_adapted
-from tunewise.errors import BudgetError, CandidateError, DataError, SettingError
+from tunewise.errors import BudgetError, CandidateError, DataError, SettingError, WorkError
 from tunewise.methods import get, registered
 from tunewise.study.advice import Situation, promise
 from tunewise.study.trials import MeteredTrial
@@ -371,6 +372,35 @@ def test_an_error_of_whoever_watches_stops_the_study_and_is_no_trials(
         )
     assert events_of(folder)[-1]["trial"] == "lora-2"
     assert not of_kind(folder, "failed")
+    api.resume(folder)
+    assert_ended_alike(folder, uninterrupted)
+
+
+def test_a_full_disk_is_no_trials_fault_and_tears_no_line(
+    uninterrupted: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder, limits = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(event: dict[str, Any]) -> None:
+        if event["event"] == "started" and event["trial"] == "lora-2":
+            room = (folder / "trials.jsonl").stat().st_size + 30
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+
+    try:
+        with pytest.raises(WorkError, match=r"trials\.jsonl cannot be written: .*tunewise resume"):
+            api.compare(
+                colour_task(),
+                model=str(tiny_folder),
+                methods=TRAINED,
+                budget="20trials",
+                out=folder,
+                on_event=fill,
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal = (folder / "trials.jsonl").read_text()
+    assert journal.endswith("}\n")
+    assert json.loads(journal.splitlines()[-1])["event"] == "started"
     api.resume(folder)
     assert_ended_alike(folder, uninterrupted)
 

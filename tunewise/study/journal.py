@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunewise.errors import CandidateError, ending_all
+from tunewise.errors import CandidateError, WorkError, ending_all
 from tunewise.run_files import NOT_AGAIN, read_lines
 
 Event = dict[str, Any]
@@ -78,7 +80,11 @@ class Journal:
         return self.elapsed_before + time.perf_counter() - self._started
 
     def write(self, event: str, trial: str | None, **fields: Any) -> Event:
-        """Append an event, flush it, and pass it on."""
+        """Append an event, flush it, and pass it on.
+
+        Raises:
+            Ending: it cannot be written, as on a full disk; with a `WorkError`.
+        """
         line: Event = {
             "event": event,
             "trial": trial,
@@ -86,8 +92,8 @@ class Journal:
             "elapsed": round(self.elapsed, 3),
             **fields,
         }
-        with ending_all(), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        with ending_all():
+            self._append(json.dumps(line, ensure_ascii=False) + "\n")
         self.tell(line)
         return line
 
@@ -95,3 +101,17 @@ class Journal:
         """Pass on something that is worth showing but not recording."""
         if self.on_event is not None:
             self.on_event(dict(event))
+
+    def _append(self, line: str) -> None:
+        """The whole line or nothing of it."""
+        whole = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # else it is cut off on resuming
+                os.truncate(self.path, whole)
+            raise WorkError(
+                f"{self.path} cannot be written: {error.strerror}. Nothing on record is lost: make room, or "
+                f"see to the folder's permissions, and go on with: tunewise resume {self.path.parent}"
+            ) from error
