@@ -146,7 +146,7 @@ def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEven
         on_event: told of every event as it happens.
 
     Raises:
-        CandidateError: `folder` is no run, or a damaged one.
+        CandidateError: `folder` is no run, a damaged one, or of a version that would run other trials.
     """
     from tunewise.study.contest import Contest
     from tunewise.study.files import write_leaderboard

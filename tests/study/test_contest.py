@@ -430,6 +430,32 @@ def test_a_trial_stopped_between_its_rung_and_the_journal_is_paused_there(
     assert outcomes(folder) == outcomes(uninterrupted)
 
 
+def test_trials_of_another_version_are_not_mixed(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "paused":
+            raise KeyboardInterrupt
+
+    folder, methods = tmp_path / "run", ["majority", "lora"]
+    with pytest.raises(KeyboardInterrupt):
+        api.compare(
+            colour_task(), model=str(tiny_folder), methods=methods, budget="9trials", out=folder, on_event=stop
+        )
+    run = json.loads((folder / "run.json").read_text())
+    run["versions"]["tunewise"] = "0.0.7"
+    (folder / "run.json").write_text(json.dumps(run))
+    before, space = (folder / "trials.jsonl").read_bytes(), get("lora").search_space
+    said = r"lora-1 is on record with parameters .*; expected parameters .*'epochs': 4.*Tunewise 0\.0\.7, this is"
+    with monkeypatch.context() as patch:
+        other = classmethod(lambda _, *given: {**space(*given), "epochs": [4]})
+        patch.setattr(get("lora"), "search_space", other)
+        with pytest.raises(CandidateError, match=said):
+            api.resume(folder)
+    assert (folder / "trials.jsonl").read_bytes() == before
+    assert {row["status"] for row in api.resume(folder).leaderboard} == {"finished"}
+
+
 def test_resuming_a_finished_run_changes_nothing(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     before = (tmp_path / "run" / "trials.jsonl").read_bytes()

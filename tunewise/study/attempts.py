@@ -124,6 +124,14 @@ class Attempts:
             shutil.rmtree(trial.folder, ignore_errors=True)
             return Outcome(proposal.trial, "failed", work=work)
 
+    def identity(self, proposal: Proposal) -> Event:
+        """What its start records to tell it from any other trial that could have its name."""
+        return {
+            "parameters": dict(proposal.parameters),
+            "seed": self.seed + proposal.more_seed,
+            "start_from": proposal.start_from,
+        }
+
     def kept(self, proposal: Proposal, recorded: Sequence[Event]) -> Event:
         """How the trial stood at its rung, or when its state was kept after it; empty for one that starts."""
         paused = [event for event in recorded if event["event"] == "paused"]
@@ -281,13 +289,11 @@ class Attempts:
             method=proposal.method.name,
             family=proposal.method.family,
             model=self.model_name,
-            parameters=dict(proposal.parameters),
-            seed=self.seed + proposal.more_seed,
+            **self.identity(proposal),
             n_train=len(self.task.train),
             stage=proposal.stage,
             forecast_work=work,
             forecast_seconds=seconds,
-            start_from=proposal.start_from,
             **({"repeats": proposal.repeats} if proposal.repeats else {}),
             **({"kept_at": attempt.kept["time"]} if "time" in attempt.kept else {}),
         )

@@ -7,18 +7,21 @@ the one writer of the journal, wherever trials run.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunewise.errors import CandidateError
 from tunewise.study.attempts import Attempts, waiting, work_of
 from tunewise.study.evaluation import preference
 from tunewise.study.executors import Executor, Here, Needs, side_by_side
 from tunewise.study.forecast import Forecaster
 from tunewise.study.journal import ENDED, Event, Journal, repeats_of
 from tunewise.study.proposals import Outcome, Proposal, method_of, number_of
+from tunewise.study.stored import begun_with
 from tunewise.study.trials import STATE
 from tunewise.whole import put_folder
 
@@ -69,12 +72,17 @@ class Worker:
                 self._install(event["trial"])
 
     def run_all(self, proposals: Sequence[Proposal]) -> list[Outcome]:
-        """Run, continue or repeat trials that do not depend on each other, several at a time if there is room."""
+        """Run, continue or repeat trials that do not depend on each other, several at a time if there is room.
+
+        Raises:
+            CandidateError: one of them is on record as another trial.
+        """
         outcomes: dict[str, Outcome] = {}
         left: list[Proposal] = []
         for proposal in proposals:
             if proposal.repeats:  # its test comes beside that of the trial that it repeats
                 self.kept_seconds[proposal.trial] = self.kept_seconds.get(proposal.method.name, 0.0)
+            self._check_identity(proposal)
             recorded = self._from_journal(proposal)
             if recorded is None:
                 left.append(proposal)
@@ -189,6 +197,22 @@ class Worker:
         elif outcome.status == "finished":
             self._install(proposal.trial)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _check_identity(self, proposal: Proposal) -> None:
+        """Refuse to take what another version of Tunewise recorded under the same name for this trial's."""
+        from tunewise import __version__
+
+        wanted: Event = json.loads(json.dumps(self.attempts.identity(proposal)))  # as a journal spells it
+        recorded = self._recorded.get(proposal.trial, [])
+        begun = next((event for event in recorded if event["event"] == "started"), wanted)
+        differ = [name for name, value in wanted.items() if begun.get(name) != value]
+        if differ:
+            found, expected = (", ".join(f"{name} {one.get(name)}" for name in differ) for one in (begun, wanted))
+            raise CandidateError(
+                f"{self.journal.path}: {proposal.trial} is on record with {found}; expected {expected}. The run "
+                f"was begun with Tunewise {begun_with(self.folder)}, this is {__version__}: install that version "
+                "to go on, or compare again with a new --out."
+            )
 
     def _from_journal(self, proposal: Proposal) -> Outcome | None:
         for event in self._recorded.get(proposal.trial, []):

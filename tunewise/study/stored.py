@@ -96,6 +96,11 @@ def read_stored(folder: Path) -> Stored:
         raise CandidateError(f"{folder} is not a complete run: {error} is missing in {RUN}.") from error
 
 
+def begun_with(folder: Path) -> str:
+    """The version of Tunewise that began the run in `folder`."""
+    return str(read_json(folder / RUN).get("versions", {}).get("tunewise", "of another version"))
+
+
 def finished_events(folder: Path) -> list[Event] | None:
     """The events of a study that has nothing left to do; None when there is something.
 
