@@ -14,7 +14,7 @@ from tunewise import api
 from tunewise.errors import BudgetError, CandidateError, DataError
 from tunewise.run_files import NOT_AGAIN, TEST_AGAIN
 from tunewise.study.journal import read_events
-from tunewise.study.stored import changed_hardware
+from tunewise.study.stored import changed_since, read_stored
 
 METHODS = "majority,tfidf-logistic"
 
@@ -161,7 +161,8 @@ def test_damaged_answers_are_told_alike_by_report_and_resume(run: Path) -> None:
 
 def test_another_dtype_or_thread_count_is_said_and_kept(run: Path) -> None:
     written = json.loads((run / "run.json").read_text())
-    assert changed_hardware(written["hardware"]) is None
+    assert changed_since(read_stored(run), jobs=1) is None
+    assert "number of jobs 1, now 2" in str(changed_since(read_stored(run), jobs=2))
     before = written["hardware"] | {"dtype": "bfloat16", "threads": 99}
     written["hardware"] = before
     (run / "run.json").write_text(json.dumps(written))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunewise.arguments import as_settings, check_parameters, request_of, task_of, with_methods
+from tunewise.arguments import as_settings, check_jobs, check_parameters, request_of, task_of, with_methods
 from tunewise.errors import CandidateError, SettingError
 from tunewise.figures import counted
 from tunewise.progress import told, watched
@@ -135,23 +135,33 @@ def _warn(texts: Iterable[str], tell: Callable[[dict[str, Any]], None]) -> None:
         tell({"event": "message", "trial": None, "text": text})
 
 
-def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEvent | None = None) -> Study:
+def resume(
+    folder: str | Path,
+    *,
+    jobs: int | None = None,
+    progress: bool | None = None,
+    on_event: OnEvent | None = None,
+) -> Study:
     """Go on with an interrupted run; what its journal records is not done twice.
 
     Of a run that is finished already, only what is derived from its records is written again.
 
     Args:
         folder: the run folder.
+        jobs: trials at a time from here on; as many as the run was begun with by default.
         progress: as in `compare`.
         on_event: told of every event as it happens.
 
     Raises:
+        SettingError: `jobs` is no number of trials.
         CandidateError: `folder` is no run, a damaged one, or of a version that would run other trials.
     """
     from tunewise.study.contest import Contest
     from tunewise.study.files import write_leaderboard
     from tunewise.study.stored import finished_events, read_stored
 
+    if jobs is not None:
+        check_jobs(jobs)
     folder = Path(folder)
     with watched(on_event, progress) as tell:
         phase = told(tell)
@@ -165,7 +175,7 @@ def resume(folder: str | Path, *, progress: bool | None = None, on_event: OnEven
             else:
                 if stored.request.model:
                     phase("preparing: the model and token counts")
-                Contest.again(stored, tell).run()
+                Contest.again(stored, tell, jobs or stored.request.jobs).run()
             return _finish(folder, stored.task, stored.request.curve, tell)
 
 

@@ -59,8 +59,7 @@ def request_of(
         raise SettingError(f"found {len(models)} models; one base model is compared at a time. Give one --model.")
     for name in names_of(methods) or ():
         get(name)  # unknown names are refused before any data are read
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise SettingError(f"jobs: found {jobs!r}; expected a whole number, 1 or greater.")
+    check_jobs(jobs)
     if not 0 <= margin <= 100:
         raise SettingError(f"margin: found {margin:g}; expected points of score between 0 and 100.")
     return Request(
@@ -73,6 +72,12 @@ def request_of(
         curve=Budget.parse(curve) if curve else None,
         jobs=jobs,
     )
+
+
+def check_jobs(jobs: Any) -> None:
+    """Raise SettingError for an impossible number of trials at a time."""
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise SettingError(f"jobs: found {jobs!r}; expected a whole number, 1 or greater.")
 
 
 def with_methods(request: Request, methods: Sequence[str] | str | None, task: Task) -> Request:

@@ -366,7 +366,12 @@ class TestTheRest:
     def test_resume(self, api: FakeApi) -> None:
         assert "Recommended: lora" in run("resume", "runs/t").stdout
         assert api.only_call()[1] == (Path("runs/t"),)
+        assert api.only_call()[2]["jobs"] is None
         assert json.loads(run("resume", "runs/t", "--json").stdout)["pick"] == "lora"
+
+    def test_resume_with_other_jobs(self, api: FakeApi) -> None:
+        assert run("resume", "runs/t", "--jobs", "2").exit_code == 0
+        assert api.only_call()[2]["jobs"] == 2
 
     def test_report_prints_the_page(self, api: FakeApi) -> None:
         api.answers["report"] = Path("runs/t/report.html")

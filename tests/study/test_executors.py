@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -237,28 +238,37 @@ def test_a_process_that_dies_fails_its_trial_only(
     assert any("few-shot-2 failed: its process ended by signal 9" in w for w in study.recommendation.warnings)
 
 
-def test_a_process_that_cannot_start_is_said_and_nothing_is_lost(
+def test_a_run_whose_processes_cannot_start_is_finished_one_at_a_time(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = executors._Child.__init__
+    folder, new = tmp_path / "run", executors._Child.__init__
 
     def elsewhere(self: Any, folder: Path, *given: Any, **named: Any) -> None:
         new(self, folder / "nowhere", *given, **named)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(executors._Child, "__init__", elsewhere)
-        with pytest.raises(
-            WorkError, match="trials cannot run side by side here: its process ended with exit code 1"
-        ):
-            api.compare(
-                colour_task(),
-                model=str(tiny_folder),
-                methods=["majority", "few-shot"],
-                budget="9trials",
-                out=tmp_path / "run",
-                jobs=2,
-            )
-    assert api.resume(tmp_path / "run").recommendation.pick
+    def full(*given: Any, **named: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    said = r"trials cannot run side by side here: {}.* go on one at a time with: tunewise resume .*/run --jobs 1"
+    monkeypatch.setattr(executors._Child, "__init__", elsewhere)
+    with pytest.raises(WorkError, match=said.format("its process ended with exit code 1")):
+        api.compare(
+            colour_task(),
+            model=str(tiny_folder),
+            methods=["majority", "few-shot"],
+            budget="9trials",
+            out=folder,
+            jobs=2,
+        )
+    monkeypatch.setattr(executors._Child, "__init__", new)
+    monkeypatch.setattr("tunewise.study.executors.subprocess.Popen", full)
+    with pytest.raises(WorkError, match=said.format(r"no process can be started \(Resource temp")):
+        api.resume(folder)
+    with pytest.raises(SettingError, match="jobs: found 0"):
+        api.resume(folder, jobs=0)
+    study = api.resume(folder, jobs=1)
+    assert {row["status"] for row in study.leaderboard} == {"finished"}
+    assert any("number of jobs 2, now 1" in text for text in study.recommendation.warnings)
 
 
 def test_an_idle_process_that_dies_is_replaced(tmp_path: Path) -> None:

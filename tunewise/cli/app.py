@@ -120,13 +120,20 @@ def plan(
 
 @app.command()
 @guarded
-def resume(run: Run, as_json: Json = False) -> None:
+def resume(
+    run: Run,
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Trials at a time from here on. [default: as the run was begun]"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Go on with a comparison that was interrupted."""
     from tunewise import api
     from tunewise.progress import progress
 
     with resumable(run), progress() as on_event:
-        study = api.resume(run, on_event=on_event)
+        study = api.resume(run, jobs=jobs, on_event=on_event)
     _print_study(study, as_json)
 
 

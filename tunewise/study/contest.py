@@ -10,7 +10,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +34,7 @@ from tunewise.study.journal import Event, Journal, finished_repeats, mend, read_
 from tunewise.study.policy import MORE_SEEDS, Race
 from tunewise.study.proposals import method_of
 from tunewise.study.runner import Worker
-from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_hardware
+from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_since
 from tunewise.task import Task
 
 NONE_TESTED = "not one finalist could be tested; {} tells why."
@@ -84,8 +84,8 @@ class Contest:
         return cls(folder, request, ground, Journal(folder / JOURNAL, on_event), [])
 
     @classmethod
-    def again(cls, stored: Stored, on_event: Callable[[Event], None] | None) -> Contest:
-        """Open a run folder to go on with it.
+    def again(cls, stored: Stored, on_event: Callable[[Event], None] | None, jobs: int) -> Contest:
+        """Open a run folder to go on with it, so many trials at a time.
 
         Raises:
             CandidateError: the run is damaged.
@@ -102,10 +102,10 @@ class Contest:
         ground = prepare(stored.task, stored.request, rates=stored.rates, expected=stored.checksum)
         elapsed = max((event.get("elapsed", 0.0) for event in past), default=0.0)
         journal = Journal(folder / JOURNAL, on_event, elapsed_before=elapsed)
-        changed = changed_hardware(stored.hardware)
+        changed = changed_since(stored, jobs)
         if changed and not any(event.get("text") == changed for event in past):
             journal.write("message", None, text=changed)
-        return cls(folder, stored.request, ground, journal, past)
+        return cls(folder, replace(stored.request, jobs=jobs), ground, journal, past)
 
     def _note(self) -> None:
         """Say what the reader should know of how the study was prepared, once."""

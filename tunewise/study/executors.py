@@ -151,7 +151,11 @@ class Processes:
         return len(wanted) <= self.jobs and sum(one.cores for one in wanted) <= max(self.cores, self.jobs) and fits
 
     def submit(self, asked: Asked, needs: Needs, recorded: Sequence[Event] = ()) -> None:
-        """In a process that is idle, else in a new one."""
+        """In a process that is idle, else in a new one.
+
+        Raises:
+            WorkError: the machine gives none.
+        """
         while self._idle and self._idle[-1].is_gone:
             self._idle.pop().close()
         child = self._idle.pop() if self._idle else self._new(on_gpu=bool(needs.gpus))
@@ -179,7 +183,7 @@ class Processes:
                     self._idle = [one for one in self._idle if one is not child]
                     continue
                 if not child.is_ready:
-                    raise WorkError(f"trials cannot run side by side here: {child.last_words}. Leave --jobs out.")
+                    raise self._cannot(child.last_words)
                 return sink.lost(self._busy.pop(key).asked, child.last_words)
             if "ready" in message:
                 child.is_ready = True
@@ -207,7 +211,16 @@ class Processes:
     def _new(self, *, on_gpu: bool) -> _Child:
         taken = {running.child.number for running in self._busy.values()}
         number = next(one for one in itertools.count() if one not in taken)
-        return _Child(self.folder, number, self._messages, on_gpu=on_gpu)
+        try:
+            return _Child(self.folder, number, self._messages, on_gpu=on_gpu)
+        except OSError as error:
+            raise self._cannot(f"no process can be started ({error.strerror})") from error
+
+    def _cannot(self, why: str) -> WorkError:
+        return WorkError(
+            f"trials cannot run side by side here: {why}. What is done is kept; go on one at a time with: "
+            f"tunewise resume {self.folder} --jobs 1"
+        )
 
 
 @dataclass(frozen=True)
@@ -240,16 +253,20 @@ class _Child:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         if on_gpu:
             environment["CUDA_VISIBLE_DEVICES"] = str(number)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tunewise.study.child", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=environment,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tunewise.study.child", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                env=environment,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except OSError:
+            self._said.close()
+            raise
         self._listener = threading.Thread(target=self._listen, args=(messages,), daemon=True)
         self._listener.start()
 

@@ -124,10 +124,15 @@ def finished_events(folder: Path) -> list[Event] | None:
     return events
 
 
-def changed_hardware(before: Mapping[str, Any]) -> str | None:
-    """A warning where this machine computes otherwise than that on which the study was started."""
-    now = hardware()
-    names = {"dtype": "number format", "threads": "number of threads", "kernels": "kernels"}
+def changed_since(stored: Stored, jobs: int) -> str | None:
+    """A warning where a study goes on otherwise than it was begun: with so many jobs, or on such a machine."""
+    before, now = {**stored.hardware, "jobs": stored.request.jobs}, {**hardware(), "jobs": jobs}
+    names = {
+        "dtype": "number format",
+        "threads": "number of threads",
+        "kernels": "kernels",
+        "jobs": "number of jobs",
+    }
     changes = [
         f"{word} {before[name]}, now {now[name]}"
         for name, word in names.items()
