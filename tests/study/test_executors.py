@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import queue
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -283,6 +284,28 @@ def test_an_idle_process_that_dies_is_replaced(tmp_path: Path) -> None:
         assert pool._busy["lora-2"].child is not gone
     finally:
         pool.close()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "given"), [(None, ["0", "1"]), ("2, 3", ["2", "3"]), ("GPU-a,MIG-b", ["GPU-a", "MIG-b"])]
+)
+def test_processes_share_the_gpus_that_this_one_may_use(
+    allowed: str | None, given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def starting(*command: Any, env: dict[str, str], **named: Any) -> None:
+        seen.append(env["CUDA_VISIBLE_DEVICES"])
+        raise OSError("not in a test")
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if allowed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+    monkeypatch.setattr("tunewise.study.executors.subprocess.Popen", starting)
+    for number in (0, 1):
+        with pytest.raises(OSError, match="not in a test"):
+            executors._Child(tmp_path, number, queue.Queue(), on_gpu=True)
+    assert seen == given
 
 
 def test_memory_limits_what_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,7 +252,7 @@ class _Child:
         # What this process imports, the other one does; but nothing from the folder that it happens to run in.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         if on_gpu:
-            environment["CUDA_VISIBLE_DEVICES"] = str(number)
+            environment["CUDA_VISIBLE_DEVICES"] = _gpu(number)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tunewise.study.child", str(folder)],
@@ -372,6 +372,12 @@ def executor_of(folder: Path, attempts: Attempts, jobs: int) -> tuple[Executor, 
     if jobs == 1:
         return Here(attempts.run), note
     return Processes(folder, jobs, torch.get_num_threads()), note
+
+
+def _gpu(number: int) -> str:
+    """What CUDA calls the GPU with this number among those that this process may use."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return allowed.split(",")[number].strip() if allowed else str(number)
 
 
 def _cores() -> int:
