@@ -33,7 +33,8 @@ class Evaluation:
     seconds: float
     """Wall clock of predicting; loading the model is not in it."""
     log_loss: float | None
-    """Mean negative log-probability of the targets, in nats; None where nothing gives probabilities."""
+    """Mean negative log-probability of the targets, in nats; None without probabilities or with one that is 0;
+    NaN where what the model gives is not a number."""
     dataset: Dataset
 
     @cached_property
@@ -120,4 +121,4 @@ def _log_loss(predictor: Predictor, predictions: list[Prediction], dataset: Data
     if len(logprobs) < len(dataset):
         return None
     loss = -math.fsum(float(value) for value in logprobs) / len(logprobs)
-    return loss if math.isfinite(loss) else None
+    return None if math.isinf(loss) else loss

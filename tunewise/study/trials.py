@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 
 from tunewise.adapted import NO_MODEL, AdaptedModel, Predictor, loaded
 from tunewise.engine import peaks
+from tunewise.errors import TrialError
 from tunewise.methods.base import Verdict
 from tunewise.study.evaluation import Evaluation, evaluate
 from tunewise.task import Dataset
@@ -133,8 +135,17 @@ class MeteredTrial:
         self._counted[kind] = self._counted.get(kind, 0.0) + flop
 
     def check(self, step: int, candidate: Predictor, *, epoch: float | None = None) -> Verdict:
-        """Score `candidate` on validation; whether to stop is the study's to say."""
+        """Score `candidate` on validation; whether to stop is the study's to say.
+
+        Raises:
+            TrialError: what the model gives the targets is not a number, so that chance would answer.
+        """
         evaluation = evaluate(candidate, self.validation) if len(self.validation) else None
+        if evaluation is not None and math.isnan(evaluation.log_loss or 0.0):
+            raise TrialError(
+                f"the scores of validation rows became NaN at step {step}; where it is trained, a smaller "
+                "learning rate may help."
+            )
         self.paused = self.pause_at is not None and step >= self.pause_at
         self.ended_by_work = self.work_limit is not None and self.work > self.work_limit
         self.ended_by_clock = self.must_end()
