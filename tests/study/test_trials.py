@@ -50,3 +50,13 @@ def test_labels_held_impossible_are_no_failure(tmp_path: Path) -> None:
     task = colour_task(8, 4, 4)
     verdict = MeteredTrial(0, tmp_path, task.validation).check(1, Sure(task.spec))  # type: ignore[arg-type]
     assert (verdict.value, verdict.log_loss) == (0.5, None)
+
+
+@pytest.mark.parametrize("limit", [{"must_end": lambda: True}, {"work_limit": -1.0}])
+def test_only_a_trial_with_steps_to_go_is_cut_short(limit: dict[str, Any], tmp_path: Path) -> None:
+    task = colour_task(8, 4, 4)
+    for steps, cut in ((16, True), (8, False)):
+        trial = MeteredTrial(0, tmp_path, task.validation, **limit)
+        trial.progress(8, steps)
+        assert trial.check(8, Sure(task.spec)).stop  # type: ignore[arg-type]
+        assert trial.cut_short == cut

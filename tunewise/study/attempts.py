@@ -218,7 +218,7 @@ class Attempts:
             artifact_mb=artifact_mb(waiting(self.folder, proposal.trial)),
             request_work=self._request_work(fitted),
             serving_mb=self._serving_mb(fitted),
-            cut_short=trial.ended_by_clock or trial.ended_by_work,
+            cut_short=trial.cut_short,
         )
         return Outcome(proposal.trial, "finished", verdict.value, verdict.log_loss, work)
 

@@ -98,6 +98,8 @@ class MeteredTrial:
     paused: bool = False
     ended_by_clock: bool = False
     ended_by_work: bool = False
+    _steps: int | None = None
+    """To the end of the fit; None where the method does not tell."""
     _counted: dict[str, float] = field(default_factory=dict)
     _meter_before: dict[str, float] = field(default_factory=dict)
     _model: Any = None
@@ -120,6 +122,12 @@ class MeteredTrial:
     def ends_at(self) -> int | None:
         """Step of the rung, or that at which the trial ends; None where the method decides."""
         return min((step for step in (self.pause_at, self.stop_at) if step is not None), default=None)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the clock or the work that it may take ended it with steps to go, as far as the method tells."""
+        missing = self._steps is None or self.step < self._steps
+        return missing and (self.ended_by_clock or self.ended_by_work)
 
     @property
     def work(self) -> float:
@@ -164,6 +172,7 @@ class MeteredTrial:
         """Note how far the fit is; true when the clock ends it."""
         if loss is not None:
             self.losses.append(loss)
+        self._steps = steps
         self.on_progress(step, steps, loss)
         self.ended_by_clock = self.must_end()
         return self.ended_by_clock
