@@ -22,6 +22,8 @@ from tunewise.candidates import save_adapted
 from tunewise.errors import BudgetError, CandidateError, DataError, SettingError, WorkError
 from tunewise.methods import get, registered
 from tunewise.study.advice import Situation, promise
+from tunewise.study.contest import Contest
+from tunewise.study.stored import read_stored
 from tunewise.study.trials import MeteredTrial
 from tunewise.task import Choices, Dataset
 
@@ -410,6 +412,30 @@ def _go(folder: Path, model: Path) -> None:
         api.resume(folder)
     else:
         api.compare(colour_task(), model=str(model), methods=TRAINED, budget="20trials", out=folder)
+
+
+def test_time_spent_after_the_last_event_is_spent_where_a_state_was_kept(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunewise.study import trials
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["step"] == 12:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trials, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(trials, "KEEP_RATIO", 0.0)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        api.compare(
+            colour_task(), model=str(tiny_folder), methods=["lora"], budget="9trials", out=folder, on_event=stop
+        )
+    earlier = [{**event, "time": event["time"] - 100} for event in events_of(folder)]
+    (folder / "trials.jsonl").write_text("".join(json.dumps(event) + "\n" for event in earlier))
+    spent = Contest.again(read_stored(folder), None, 1).journal.elapsed_before
+    kept = trials.standing_of(folder / "trials" / "lora-1")["time"]
+    assert spent == pytest.approx(earlier[-1]["elapsed"] + kept - earlier[-1]["time"])
+    assert spent > 100
 
 
 def test_a_trial_stopped_between_its_rung_and_the_journal_is_paused_there(

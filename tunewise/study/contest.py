@@ -35,6 +35,7 @@ from tunewise.study.policy import MORE_SEEDS, Race
 from tunewise.study.proposals import method_of
 from tunewise.study.runner import Worker
 from tunewise.study.stored import JOURNAL, ROWS, RUN, TASK, Request, Stored, changed_since
+from tunewise.study.trials import STATE, standing_of
 from tunewise.task import Task
 
 NONE_TESTED = "not one finalist could be tested; {} tells why."
@@ -100,8 +101,7 @@ class Contest:
                 f"a second time. {NOT_AGAIN}"
             )
         ground = prepare(stored.task, stored.request, rates=stored.rates, expected=stored.checksum)
-        elapsed = max((event.get("elapsed", 0.0) for event in past), default=0.0)
-        journal = Journal(folder / JOURNAL, on_event, elapsed_before=elapsed)
+        journal = Journal(folder / JOURNAL, on_event, elapsed_before=_elapsed(folder, past))
         changed = changed_since(stored, jobs)
         if changed and not any(event.get("text") == changed for event in past):
             journal.write("message", None, text=changed)
@@ -266,6 +266,15 @@ class Contest:
 
     def _phase(self, text: str) -> None:
         self.journal.tell({"event": "phase", "trial": None, "text": text})
+
+
+def _elapsed(folder: Path, past: Sequence[Event]) -> float:
+    """Seconds that earlier processes spent: up to the last event, and to the last state that was kept after it."""
+    told = max((event.get("elapsed", 0.0) for event in past), default=0.0)
+    at = max((event.get("time", math.inf) for event in past), default=math.inf)
+    states = (folder / "trials").rglob(STATE)
+    kept = max((standing_of(state.parent).get("time", 0.0) for state in states), default=0.0)
+    return told + max(0.0, kept - at)
 
 
 def _kept_seconds(ground: Ground) -> dict[str, float]:
