@@ -87,7 +87,7 @@ def _learn(training: Training, until: int, total: int, trial: Trial, best: _Best
     for report in training.steps(until):
         if trial.progress(report.step, total, report.loss):
             return True
-        if best.candidate is not None and report.step < until and trial.wants_state():
+        if report.step < until and trial.wants_state():
             trial.save_state(_state(training, best))
     return False
 
@@ -114,9 +114,10 @@ class _Best:
             self.stale += 1
 
     def state(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """Plain values, and the tensors together with those of the best weights."""
+        """Plain values, and the tensors together with those of the best weights, once there are any."""
+        if self.candidate is None:
+            return {"tensors": tensors}
         assert self.verdict is not None
-        assert self.candidate is not None
         assert self.candidate.weights is not None
         best = {f"best.{name}": tensor for name, tensor in self.candidate.weights.tensors.items()}
         return {
@@ -129,6 +130,8 @@ class _Best:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        if "kind" not in state:  # it was kept before the first check
+            return
         from tunewise.engine.adapters import Weights
 
         tensors = {

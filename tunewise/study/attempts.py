@@ -164,7 +164,7 @@ class Attempts:
             work_limit=None if limit is None else limit - work_of(kept),
             keeps=True,
         )
-        if kept:  # it may be ended before its next check
+        if "value" in kept:  # it may be ended before its next check
             trial.best = Checked(kept["step"], Verdict(kept["value"], True, kept["log_loss"]), None)
         attempt = Attempt(proposal, trial, kept)
         trial.standing = lambda best: self._standing(attempt, best)
@@ -172,19 +172,14 @@ class Attempts:
         trial.on_progress = lambda step, steps, loss: self._show(attempt, step, steps)
         return attempt
 
-    def _standing(self, attempt: Attempt, best: Checked) -> Event:
-        """What is kept with a state: as much as the journal tells of a rung."""
+    def _standing(self, attempt: Attempt, best: Checked | None) -> Event:
+        """What is kept with a state: as much as the journal tells of a rung; before the first check no result."""
+        spent = {"work": attempt.work, "seconds": round(attempt.seconds, 3), "time": round(time.time(), 3)}
+        if best is None:
+            return spent
         self._write_validation(attempt.proposal, best)
-        verdict = best.verdict
-        return {
-            "step": best.step,
-            "at": attempt.trial.step,
-            "value": verdict.value,
-            "log_loss": verdict.log_loss,
-            "work": attempt.work,
-            "seconds": round(attempt.seconds, 3),
-            "time": round(time.time(), 3),
-        }
+        result = {"step": best.step, "value": best.verdict.value, "log_loss": best.verdict.log_loss}
+        return {"at": attempt.trial.step, **result, **spent}
 
     def _start(self, proposal: Proposal) -> Predictor:
         if proposal.start_from is None:

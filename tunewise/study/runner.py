@@ -178,8 +178,8 @@ class Worker:
     def _refused(self, proposal: Proposal) -> Outcome | None:
         """What becomes of a trial for which the clock leaves no time."""
         recorded = self._recorded.get(proposal.trial, [])
-        # Baselines cost next to nothing, and a trial with a kept state has a result that only wants to be taken.
-        exempt = proposal.method.family == "baseline" or bool(self.attempts.kept(proposal, recorded))
+        # Baselines cost next to nothing, and a trial that was checked has a result that only wants to be taken.
+        exempt = proposal.method.family == "baseline" or "value" in self.attempts.kept(proposal, recorded)
         if not self._clock_has_stopped() or exempt:
             return None
         work = self._work_recorded(proposal.trial)

@@ -80,8 +80,8 @@ class MeteredTrial:
     """Turns counted operations of a kind into work."""
     on_check: Callable[[Checked, float | None], None] = lambda checked, epoch: None
     on_progress: Callable[[int, int, float | None], None] = lambda step, steps, loss: None
-    standing: Callable[[Checked], Mapping[str, Any]] = lambda best: {}
-    """What is kept with a state: how the trial stands, from the best candidate so far."""
+    standing: Callable[[Checked | None], Mapping[str, Any]] = lambda best: {}
+    """What is kept with a state: how the trial stands, from the best candidate so far, if there is one."""
     must_end: Callable[[], bool] = lambda: False
     """The clock's hard stop."""
     pause_at: int | None = None
@@ -178,11 +178,9 @@ class MeteredTrial:
         return self.ended_by_clock
 
     def wants_state(self) -> bool:
-        """Whether it is time to keep a state between two checks, where one before told how the trial stands."""
-        if self.keeps and self.best is not None and self._is_time_to_keep():
-            self._due = True
-            return True
-        return False
+        """Whether it is time to keep a state between two checks, or before the first."""
+        self._due = self.keeps and self._is_time_to_keep()
+        return self._due
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep `state` on disk: `tensors` as safetensors, the rest as JSON, with how the trial stands.
@@ -190,7 +188,7 @@ class MeteredTrial:
         Only where the verdict said so, or it was wanted: a trial that ends needs no state, and must not spoil the
         one that it would be resumed from.
         """
-        if not self._due or self.best is None:
+        if not self._due:
             return
         from safetensors.torch import save_file
 
