@@ -92,6 +92,18 @@ def test_a_difference_of_methods_is_less_sure_than_one_of_models(run: Path) -> N
     assert np.isclose(one.value, np.mean(told.scores["lora"]) - score_of(changed, "few-shot"))
 
 
+def test_methods_that_are_always_right_are_not_called_the_same_for_certain(run: Path) -> None:
+    evidence = read_evidence(run)
+    right = tuple(evidence.targets)
+    entries = tuple(replace(entry, outputs=right) for entry in evidence.entries)
+    told = seeds(replace(evidence, entries=entries, repeats={"lora": (right, right)}), "lora")
+    assert told is not None
+    one, model = told.differences["few-shot"], replace(evidence, entries=entries).difference("lora", "few-shot")
+    assert one.value == 0
+    # As wide as Tango's interval of the models, by Student's distribution.
+    assert model.high < one.high == -one.low < 1.2 * model.high
+
+
 def score_of(evidence: Evidence, name: str) -> float:
     return float(evidence.metric.score(evidence.entry(name).outputs, evidence.targets))
 

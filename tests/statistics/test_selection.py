@@ -66,7 +66,7 @@ def test_what_cannot_be_chosen_from_is_refused(candidates: int, rows: int, group
 
 def test_seeds_alone_are_compared_as_welch_does() -> None:
     a, b = [0.84, 0.80, 0.86, 0.83], [0.78, 0.79, 0.75]
-    found = method_difference(a, b, row_variance=0.0, rows=300)
+    found = method_difference(a, b, row_variance=1e-9, rows=300)
     expected = stats.ttest_ind(a, b, equal_var=False)
     interval = expected.confidence_interval()
     assert found is not None
@@ -76,7 +76,7 @@ def test_seeds_alone_are_compared_as_welch_does() -> None:
 
 def test_rows_widen_what_seeds_say() -> None:
     a, b = [0.84, 0.80, 0.86], [0.80]
-    alone = method_difference(a, b, row_variance=0.0, rows=100)
+    alone = method_difference(a, b, row_variance=1e-9, rows=100)
     both = method_difference(a, b, row_variance=0.2, rows=100)
     assert alone is not None
     assert both is not None
@@ -89,16 +89,19 @@ def test_one_seed_says_nothing_of_a_method() -> None:
     assert method_difference([0.9], [0.8], row_variance=0.1, rows=100) is None
 
 
-def test_seeds_that_all_score_the_same_leave_no_doubt_but_that_of_the_rows() -> None:
-    found = method_difference([0.9, 0.9], [0.8, 0.8], row_variance=0.0, rows=100)
+def test_seeds_that_all_score_the_same_leave_the_doubt_of_the_rows() -> None:
+    found = method_difference([0.9, 0.9], [0.8, 0.8], row_variance=0.25, rows=100)
     assert found is not None
-    assert found.low == found.high == pytest.approx(0.1)
-    assert found.p == 0.0
+    reach = stats.t.ppf(0.975, 99) * 0.05
+    assert (found.low, found.high) == pytest.approx((0.1 - reach, 0.1 + reach))
+    assert found.freedom == pytest.approx(99)
 
 
-def test_a_difference_needs_scores_and_rows() -> None:
+def test_a_difference_needs_scores_and_rows_that_vary() -> None:
     with pytest.raises(DataError, match="found 0 and 1 scores on 1 independent rows"):
         method_difference([], [0.5], row_variance=0.1, rows=1)
+    with pytest.raises(DataError, match=r"of variance 0; expected .* a variance above 0"):
+        method_difference([0.9, 0.9], [0.9], row_variance=0.0, rows=26)
 
 
 def test_out_of_fold_scores_of_few_rows_are_neither_certain_nor_raised() -> None:

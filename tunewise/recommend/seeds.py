@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tunewise import figures
 from tunewise.recommend.reasons import PROMPT_ONLY, WITHOUT_MODEL, p_text, points
 from tunewise.statistics import MethodDifference, method_difference, paired_difference
@@ -93,17 +91,12 @@ def seeds(evidence: Evidence, pick: str) -> Seeds | None:
 def _row_variance(evidence: Evidence, ours: Sequence[tuple[str, ...]], theirs: Sequence[tuple[str, ...]]) -> float:
     """Variance of one row's difference, the mean over pairs of trained models that hold each at least once.
 
-    Of a metric that is no mean over rows, and where rows come in groups, it is what the bootstrap's interval of
-    the difference amounts to.
+    It is what the interval of the difference amounts to: that of answers that are all the same would be 0 on these
+    rows, which says little of others.
     """
     metric, targets, groups = evidence.metric, evidence.targets, evidence.groups
-    found = []
-    for pair in range(max(len(ours), len(theirs))):
-        one, other = ours[pair % len(ours)], theirs[pair % len(theirs)]
-        a, b = (metric.rows(outputs, targets) for outputs in (one, other))
-        if a is not None and b is not None and groups is None:
-            found.append(float(np.var(a - b, ddof=1)))
-        else:
-            difference = paired_difference(metric, one, other, targets, groups)
-            found.append(len(targets) * difference.standard_error**2)
-    return statistics.fmean(found)
+    differences = [
+        paired_difference(metric, ours[pair % len(ours)], theirs[pair % len(theirs)], targets, groups)
+        for pair in range(max(len(ours), len(theirs)))
+    ]
+    return len(targets) * statistics.fmean(one.standard_error**2 for one in differences)

@@ -51,6 +51,7 @@ def method_difference(
         a: scores of one method, one a seed.
         b: scores of the other; one score where it has no seeds, such as a prompt.
         row_variance: of the difference of one row, the mean over seeds, with `units` - 1 degrees of freedom.
+            Never 0: rows without a difference rule none out on others.
         rows: of the test.
         units: how many of them are independent; the groups, where rows come in groups.
         confidence: of the interval.
@@ -59,13 +60,13 @@ def method_difference(
         The difference; None where no method has two seeds, so that nothing is known of their spread.
 
     Raises:
-        DataError: a method has no score, or there are fewer than two independent rows.
+        DataError: a method has no score, there are fewer than two independent rows, or their variance is 0.
     """
     units = rows if units is None else units
-    if not a or not b or units < 2 or row_variance < 0:
+    if not a or not b or units < 2 or row_variance <= 0:
         raise DataError(
-            f"method difference: found {len(a)} and {len(b)} scores on {units} independent rows; "
-            "expected at least one score of each, two rows, and a variance of 0 or more."
+            f"method difference: found {len(a)} and {len(b)} scores on {units} independent rows of variance "
+            f"{row_variance:g}; expected at least one score of each, two rows, and a variance above 0."
         )
     if max(len(a), len(b)) < 2:
         return None
@@ -75,8 +76,6 @@ def method_difference(
     ]
     variance = sum(part for part, _ in parts)
     value = float(np.mean(a) - np.mean(b))
-    if variance == 0:
-        return MethodDifference(value, value, value, 1.0 if value == 0 else 0.0, math.inf)
     freedom = variance**2 / sum(part**2 / known for part, known in parts)
     reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
     p = 2 * float(stats.t.sf(abs(value) / math.sqrt(variance), freedom))
