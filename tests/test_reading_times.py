@@ -127,6 +127,28 @@ def test_a_test_with_other_words_is_told_and_a_random_one_is_not_asked() -> None
     assert not any("The test has" in text and "words" in text for text in same.profile.warnings)
 
 
+@pytest.mark.parametrize(("since", "validation"), [(256, None), (320, None), (320, 0), (400, None)])
+def test_words_that_are_new_since_validation_or_the_test_are_told(since: int, validation: int | None) -> None:
+    draw = random.Random(0)
+    given = []
+    for day in range(400):
+        words = " ".join(f"{'old' if day < since else 'new'}{draw.randrange(60)}" for _ in range(6))
+        given.append({"text": words, "label": draw.choice("xy"), "day": day})
+    told = shifts(Task.read(given, input="text", target="label", time="day", validation=validation))
+    said = "100 % of those in its rows do not occur in training; of training rows left out in turn it is 0 %"
+    assert [said in text for text in told] == ([] if since == 400 else [True])
+
+
+def test_words_that_each_group_has_for_itself_are_no_shift() -> None:
+    """Each group has words of its own, in training and in the test: nothing has shifted."""
+    given = [
+        {"text": f"{WORDS[row % 12]} of{row // 10} by{row // 10} {row}", "label": "ab"[row % 2], "who": row // 10}
+        for row in range(400)
+    ]
+    task = Task.read(given[:300], input="text", target="label", group="who", test=given[300:])
+    assert not shifts(task)
+
+
 def test_noisy_labels_set_a_ceiling() -> None:
     doubled = [{**row, "text": row["text"] + mark} for row in rows(60) for mark in ("", "!")]
     for number in (0, 20, 40):

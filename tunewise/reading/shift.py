@@ -3,17 +3,18 @@
 A random split cannot be shifted; a file given for the test, or the newest rows, can.
 
 >>> shifts(task)
-['The test has other words: 31 % of those in its rows do not occur in training, of validation rows 12 %.']
+['The test has other words: 31 % of those in its rows do not occur in training; of training rows left out ...']
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tunewise.reading.similar import key_of, words_of
+from tunewise.reading.similar import in_clusters, key_of, likeness, near_clusters, words_of
+from tunewise.reading.splits import in_folds
 from tunewise.task import Choices, Dataset, Task
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ standard errors."""
 LEAST_MIX = 0.10
 """Share of the rows that would have to change their label."""
 LEAST_WORDS = 0.05
-"""By how much more of a row's words are new in the test than in validation."""
+"""By how much more of a row's words are new in the test than in rows left out of training."""
+PARTS = 5
+"""Of the training rows, each left out in turn to see how many words are new to the others."""
 
 
 def shifts(task: Task) -> list[str]:
@@ -60,22 +63,45 @@ def _of_labels(task: Task) -> Iterator[str]:
 
 
 def _of_words(task: Task) -> Iterator[str]:
-    if len(task.validation) < 2 or len(task.test) < 2:
+    if len(task.train) < 2 or len(task.test) < 2:
         return
-    known = frozenset().union(*(words_of(key_of(row)) for row in task.train))
-    validation, test = (_new(rows, known) for rows in (task.validation, task.test))
-    more = float(test.mean() - validation.mean())
-    error = math.sqrt(sum(float(shares.var(ddof=1)) / len(shares) for shares in (validation, test)))
+    left_out = _new_when_left_out(task.train)
+    test = _new(_words(task.test), _words(task.train))
+    more = float(test.mean() - left_out.mean())
+    error = math.sqrt(sum(float(shares.var(ddof=1)) / len(shares) for shares in (left_out, test)))
     if more >= LEAST_WORDS and more > STANDARD_ERRORS * error:
         yield (
-            f"The test has other words: {100 * test.mean():.0f} % of those in its rows do not occur in training, "
-            f"of validation rows {100 * validation.mean():.0f} %. What validation chose may not hold there."
+            f"The test has other words: {100 * test.mean():.0f} % of those in its rows do not occur in training; "
+            f"of training rows left out in turn it is {100 * left_out.mean():.0f} %. What was learned and chosen "
+            "may not hold there."
         )
 
 
-def _new(rows: Dataset, known: frozenset[str]) -> NDArray[np.float64]:
-    """Of each row, the share of its words that training does not know."""
+def _new_when_left_out(rows: Dataset) -> NDArray[np.float64]:
+    """Of each row, the share of its words that rows of the other parts do not know.
+
+    Near-duplicates and groups stay together, as those of a test row do not stand in training either.
+    """
     import numpy as np
 
-    found = [words_of(key_of(row)) for row in rows]
-    return np.array([len(words - known) / max(len(words), 1) for words in found])
+    near, _ = near_clusters(rows.examples, likeness(rows))
+    together = in_clusters(rows.examples, near)
+    words = _words(rows)
+    found = []
+    for part in in_folds([""] * len(rows), together, PARTS, "words"):
+        held = set(part)
+        others = [some for place, some in enumerate(words) if place not in held]
+        found.append(_new([words[place] for place in part], others))
+    return np.concatenate(found)
+
+
+def _words(rows: Dataset) -> list[frozenset[str]]:
+    return [words_of(key_of(row)) for row in rows]
+
+
+def _new(rows: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> NDArray[np.float64]:
+    """Of each row, the share of its words that no other has."""
+    import numpy as np
+
+    known = frozenset().union(*others)
+    return np.array([len(words - known) / max(len(words), 1) for words in rows])
