@@ -692,6 +692,10 @@ def test_learning_curves_are_drawn_and_told(run: Path) -> None:
         "the pick",
     ]
     assert page.row("learning", "few-shot")[4:] == ["–", "–", "–", "–", "+112 [−10, +241]"]
+    bare = learning_of(told)
+    bare["candidates"]["few-shot"]["advantage_ci"] = None
+    change(run, "recommendation.json", learning=bare)
+    assert read(run).row("learning", "few-shot")[-1] == "–", "without an interval it may be all chance"
     text = page.text("learning")
     assert "the same 200 validation rows at every size" in text
     assert "More labels change nothing for majority (0.188)." in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,22 @@ def test_what_each_candidate_saves_beside_each_is_told(run: Path) -> None:
     assert (ours is None) == (theirs is None)
     if ours is not None:
         assert ours["labels"] == pytest.approx(-theirs["labels"])
-        assert ours["ci"] is None or ours["ci"] == pytest.approx([-end for end in reversed(theirs["ci"])])
+        assert ours["ci"] == pytest.approx([-end for end in reversed(theirs["ci"])])
     assert "Training rows saved beside" not in (run / "report.html").read_text(), "of two one column says it"
+
+
+def test_an_advantage_without_an_interval_is_not_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves that share scores by chance, which most resamples do not."""
+    api.curve(run, budget="100trials")
+    module = sys.modules[Learning.__module__]
+    monkeypatch.setattr(module, "data_advantage", lambda *_: 12.0)
+    for interval in (None, (5.0, 20.0)):
+        monkeypatch.setattr(module, "data_advantage_interval", lambda *_, resamples, ends=interval: ends)
+        found = api.recommend(run)
+        told = found.learning["candidates"]
+        (other,) = set(told) - {found.pick}
+        assert (told[other]["advantage"] is None) == (told[other]["advantage_ci"] is None) == (interval is None)
+        assert bool(told[other]["saves"]) == (interval is not None)
 
 
 @pytest.mark.parametrize(

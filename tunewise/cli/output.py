@@ -157,14 +157,14 @@ def _print_learning(recommendation: Any) -> None:
 def _learning_row(name: str, told: Mapping[str, Any], sizes: Sequence[int]) -> list[str]:
     drawn = [told["scores"].get(str(size)) for size in sizes]
     means = [figures.score(sum(found) / len(found)) if found else figures.NOTHING for found in drawn]
-    twice, saved = told["twice"], told["advantage"]
+    twice = told["twice"]
     expected = (
         f"{figures.score(twice['value'])} ({figures.interval(twice['low'], twice['high'])})" if twice else ""
     )
-    fewer = figures.NOTHING if saved is None else f"{saved:,.0f}"
+    fewer = figures.NOTHING
     if told["advantage_ci"]:
         low, high = told["advantage_ci"]
-        fewer += f" ({low:,.0f} to {high:,.0f})"
+        fewer = f"{told['advantage']:,.0f} ({low:,.0f} to {high:,.0f})"
     return [name, *means, expected, fewer]
 
 

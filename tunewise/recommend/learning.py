@@ -45,17 +45,16 @@ class Saved:
     """Labels fewer that one candidate needs than another for the same score, on average (Le Scao & Rush 2021)."""
 
     labels: float
-    ci: tuple[float, float] | None
-    """None where too few resamples share a score."""
+    ci: tuple[float, float]
 
     @property
     def turned(self) -> Saved:
         """The same seen from the other candidate."""
-        return Saved(-self.labels, (-self.ci[1], -self.ci[0]) if self.ci else None)
+        return Saved(-self.labels, (-self.ci[1], -self.ci[0]))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"labels": self.labels, "ci": list(self.ci) if self.ci else None}
+        return {"labels": self.labels, "ci": list(self.ci)}
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,10 @@ class Learnt:
     four_times: Expected | None = None
     """With four times; None where the curve without its last point does not foretell that."""
     advantage: float | None = None
-    """Labels fewer that the pick needs for the same score, on average; None where they share no score."""
+    """Labels fewer that the pick needs for the same score, on average; None where they share too few scores."""
     advantage_ci: tuple[float, float] | None = None
     saves: Mapping[str, Saved] = field(default_factory=dict)
-    """Beside each other candidate with which it shares a score, the labels that it saves."""
+    """Beside each other candidate with which it shares enough scores, the labels that it saves."""
     overtakes: Crossing | None = None
     """Where it comes level with the pick, from behind."""
     overtaken: Crossing | None = None
@@ -229,12 +228,14 @@ def _foreseen(curve: Curve, labels: int) -> dict[str, Any]:
 
 
 def _saved(curves: Mapping[str, Curve]) -> dict[str, dict[str, Saved]]:
-    """What each candidate saves beside each other, in labels, where they share a score."""
+    """What each candidate saves beside each other, in labels, where enough resamples share a score as well."""
     found: dict[str, dict[str, Saved]] = {name: {} for name in curves}
     for one, other in itertools.combinations(curves, 2):
         labels = data_advantage(curves[one], curves[other])
-        if labels is not None:
-            interval = data_advantage_interval(curves[one], curves[other], resamples=RESAMPLES)
+        if labels is None:
+            continue
+        interval = data_advantage_interval(curves[one], curves[other], resamples=RESAMPLES)
+        if interval is not None:
             saved = found[one][other] = Saved(labels, interval)
             found[other][one] = saved.turned
     return found

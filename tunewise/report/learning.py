@@ -111,11 +111,7 @@ def _band(band: Band | None) -> str:
 
 
 def _saved(curve: LearningCurve, pick: str) -> str:
-    if curve.name == pick:
-        return "the pick"
-    if curve.advantage is None:
-        return NOTHING
-    return _rows_saved(curve.advantage, curve.advantage_interval)
+    return "the pick" if curve.name == pick else _rows_saved(curve.advantage, curve.advantage_interval)
 
 
 def _saved_beside(curves: Sequence[LearningCurve], pick: str) -> tuple[LearningRow, ...]:
@@ -132,9 +128,10 @@ def _beside(curve: LearningCurve, curves: Sequence[LearningCurve], pick: str) ->
     return LearningRow(curve.name, curve.name == pick, cells)
 
 
-def _rows_saved(labels: float, ends: Interval | None) -> str:
-    span = "" if ends is None else f" [{_signed(ends.low)}, {_signed(ends.high)}]"
-    return f"{_signed(labels)}{span}"
+def _rows_saved(labels: float | None, ends: Interval | None) -> str:
+    if labels is None or ends is None:  # a figure without an interval, as older runs tell it, may be all chance
+        return NOTHING
+    return f"{_signed(labels)} [{_signed(ends.low)}, {_signed(ends.high)}]"
 
 
 def _signed(labels: float) -> str:
