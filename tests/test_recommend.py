@@ -364,6 +364,25 @@ def test_groups_widen_the_interval_and_their_absence_is_told(tmp_path: Path) -> 
     assert not any("taken as independent" in warning for warning in grouped.warnings)
 
 
+def test_rows_that_come_in_groups_are_needed_in_groups(tmp_path: Path) -> None:
+    full, lora = Planted("full", 0.92, 9e15, range(20)), Planted("lora", 0.91, 4e15, range(15, 37))
+    texts = {}
+    for count in (1, 5, 20):
+        groups = [str(row % count) for row in range(200)]
+        found = recommend(write_run(tmp_path / f"{count}", [full, lora], balanced(200), groups=groups))
+        assert found.status == "undecided"
+        assert (found.rows_needed is None) == (count < 10)
+        (texts[count],) = [text for text in found.reasons if "smallest margin" in text]
+    assert "How many groups would show 2 points cannot be told from 1 group; more rows of the same" in texts[1]
+    assert "cannot be told from 5 groups" in texts[5]
+    assert found.rows_needed is not None
+    told = re.search(r"([\d,]+) test rows in (\d+) groups would show 2 points", texts[20])
+    assert told is not None
+    rows, groups_needed = (int(number.replace(",", "")) for number in told.groups())
+    assert rows == found.rows_needed
+    assert 10 * (groups_needed - 1) < rows <= 10 * groups_needed
+
+
 def test_another_margin_after_the_test_is_exploration(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "r", [FULL, LORA], balanced(500))
     assert not any("exploration" in warning for warning in recommend(folder, margin=2).warnings)

@@ -214,11 +214,13 @@ def _rows_needed(
 ) -> int | None:
     """Rows that would show the margin against every finalist it was not shown against.
 
-    None when it was shown, when the margin is 0 or all there is, and when some finalist is better than the nominee
-    by more than the margin: then no number of rows would.
+    None when it was shown, when the margin is 0 or all there is, when groups are too few to tell, and when some
+    finalist is better than the nominee by more than the margin: then no number of rows would.
     """
     unshown = [name for name, upper in verdict.uppers.items() if upper >= margin]
-    if not unshown or margin in (0, 1) or any(to_nominee[name].low >= margin for name in unshown):
+    if not unshown or margin in (0, 1) or evidence.few_groups:
+        return None
+    if any(to_nominee[name].low >= margin for name in unshown):
         return None
     return max(_rows_against(evidence, nominee, name, to_nominee[name], margin) for name in unshown)
 

@@ -144,9 +144,8 @@ def _groups(evidence: Evidence) -> Iterator[str]:
             f"The task has groups ({evidence.spec.group}), but the stored predictions do not name them: "
             "rows are taken as independent, and intervals are too narrow if rows of a group are alike."
         )
-    if evidence.groups is not None and len(set(evidence.groups)) < ROUGH_ROWS_PER_LABEL:
-        groups = counted(len(set(evidence.groups)), "group")
-        yield f"Intervals are rough: the test rows come from {groups} only."
+    if evidence.few_groups:
+        yield f"Intervals are rough: the test rows come from {counted(evidence.units, 'group')} only."
 
 
 def _profile(evidence: Evidence) -> Iterator[str]:

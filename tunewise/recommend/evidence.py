@@ -27,6 +27,9 @@ from tunewise.statistics import (
 )
 from tunewise.task import TaskSpec
 
+FEWEST_GROUPS = 10
+"""Groups of test rows below which their spread is hardly known."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -91,6 +94,16 @@ class Evidence:
     def labelled_rows(self) -> int:
         """Rows of all splits together."""
         return sum(self.split_rows.values())
+
+    @property
+    def units(self) -> int:
+        """Test rows that are independent; the groups, where rows come in groups."""
+        return len(self.targets if self.groups is None else set(self.groups))
+
+    @property
+    def few_groups(self) -> bool:
+        """Whether test rows come in so few groups that intervals are rough."""
+        return self.groups is not None and self.units < FEWEST_GROUPS
 
     @property
     def chosen_on(self) -> int:

@@ -316,8 +316,7 @@ class _Measured:
     @cached_property
     def curves(self) -> dict[str, Curve]:
         """Those that are whole."""
-        groups, metric = self.evidence.groups, self.evidence.metric
-        rows = len(self.evidence.targets if groups is None else set(groups)) if metric.lowest == 0 else None
+        rows = self.evidence.units if self.evidence.metric.lowest == 0 else None
         return {
             name: Curve(tuple(points), np.array(list(points.values())), rows, self._redrawn(name, points))
             for name, points in self.whole.items()

@@ -279,6 +279,11 @@ def _needed(evidence: Evidence, findings: Findings) -> str:
     if findings.rows_needed is None:
         if findings.margin in (0, 100):
             return text
+        if evidence.few_groups:
+            return text + (
+                f" How many groups would show {findings.margin:g} points cannot be told from "
+                f"{counted(evidence.units, 'group')}; more rows of the same add little."
+            )
         best, nominee = max(evidence.entries, key=lambda entry: entry.score), evidence.entry(findings.nominee)
         return text + (
             f" More rows would not help: by its 95 % interval some finalist is better by more than "
@@ -287,13 +292,21 @@ def _needed(evidence: Evidence, findings: Findings) -> str:
         )
     if findings.rows_needed <= len(evidence.targets):
         return text + (
-            f" Of candidates equally good, {counted(findings.rows_needed, 'test row')} would show "
+            f" Of candidates equally good, {_test_rows(evidence, findings.rows_needed)} would show "
             f"{findings.margin:g} points four times in five; these were {len(evidence.targets):,}."
         )
     return text + (
-        f" About {counted(findings.rows_needed, 'test row')} would show {findings.margin:g} points, if the "
+        f" About {_test_rows(evidence, findings.rows_needed)} would show {findings.margin:g} points, if the "
         "candidates are in truth equally good (80 % power)."
     )
+
+
+def _test_rows(evidence: Evidence, rows: int) -> str:
+    """So many test rows; where they come in groups, with as many groups as they would be in."""
+    text = counted(rows, "test row")
+    if evidence.groups is None:
+        return text
+    return f"{text} in {counted(math.ceil(rows * evidence.units / len(evidence.targets)), 'group')}"
 
 
 def _tied(findings: Findings) -> str:

@@ -71,16 +71,15 @@ def seeds(evidence: Evidence, pick: str) -> Seeds | None:
     }
     score, targets = evidence.metric.score, evidence.targets
     scores = {name: [float(score(one, targets)) for one in found] for name, found in answers.items()}
-    units = len(targets if evidence.groups is None else set(evidence.groups))
     differences = {}
     for name in answers:
         trained = [one for one in (pick, name) if evidence.entry(one).family not in UNTRAINED]
         # Of a side that was trained once nothing is known of its luck.
-        if name == pick or units < 2 or any(len(scores[one]) < 2 for one in trained):
+        if name == pick or evidence.units < 2 or any(len(scores[one]) < 2 for one in trained):
             continue
         variance = _row_variance(evidence, answers[pick], answers[name])
         found = method_difference(
-            scores[pick], scores[name], row_variance=variance, rows=len(targets), units=units
+            scores[pick], scores[name], row_variance=variance, rows=len(targets), units=evidence.units
         )
         if found is not None:
             differences[name] = found
