@@ -453,6 +453,21 @@ def test_a_validation_score_far_above_the_test_score_is_told(tmp_path: Path) -> 
     assert any("0.990 on validation and 0.920 on test" in warning for warning in found.warnings)
 
 
+def test_gains_above_the_ceiling_that_label_noise_sets_are_warned_of(tmp_path: Path) -> None:
+    noisy = {"repeated_inputs": 100, "repeated_agreement": 0.8}
+    said = {}
+    for wrong in (0, 60):
+        lora = Planted("lora", 1.0, 4e15, range(wrong))
+        found = recommend(write_run(tmp_path / f"{wrong}", [lora, MAJORITY], balanced(500), profile=noisy))
+        said[wrong] = [text for text in found.warnings if "labels as noisy" in text]
+    (warned,) = said[0]
+    assert warned.startswith("lora is right in 1.000 of the rows, more than labels as noisy as those of inputs")
+    assert said[60] == [], "0.880 lies within what such labels allow"
+    right, few = Planted("lora", 1.0, 4e15), noisy | {"repeated_inputs": 5}
+    untold = recommend(write_run(tmp_path / "few", [right, MAJORITY], balanced(500), profile=few))
+    assert not any("labels as noisy" in text for text in untold.warnings), "five inputs tell of no ceiling"
+
+
 def test_journal_and_profile_speak_through_the_warnings(tmp_path: Path) -> None:
     journal: list[dict[str, Any]] = [
         {"event": "message", "trial": None, "text": "The hard stop fired after 10 minutes."},
