@@ -137,7 +137,7 @@ class Settings(ReadingSettings):
 
     model: tuple[str, ...] = _setting(
         ("smollm2-135m",),
-        "Base model: a name of `tunewise models`, a folder or a GGUF file; repeatable.",
+        "Base model: a name of `tunewise models`, a folder or a GGUF file.",
         "NAME",
         "names of models",
     )

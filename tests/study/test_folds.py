@@ -12,7 +12,7 @@ import pytest
 from tests.study.events import answers_of, events_of, lines_of, of_kind
 from tests.study.killing import run_and_kill, script_of
 from tests.tiny import colour_rows, in_float32, read_colours
-from tunewise import api
+from tunewise import api, metrics
 from tunewise.adapted import AdaptedModel
 from tunewise.errors import DataError, SettingError
 from tunewise.methods import get
@@ -21,6 +21,7 @@ from tunewise.reading.folds import folded, rows_without
 from tunewise.report.reader import read_run
 from tunewise.rule import FEWEST_ROWS
 from tunewise.run_folders import read_leaderboard
+from tunewise.statistics import paired_difference, score_interval
 from tunewise.study.again import Made, made_by, make_again
 from tunewise.study.folding import FINALISTS
 from tunewise.study.ground import prepare
@@ -89,6 +90,25 @@ def test_what_ships_was_fitted_on_all_rows(finished: Path) -> None:
     ]
 
 
+def test_intervals_hold_for_all_finalists_at_once_as_the_same_rows_choose(finished: Path) -> None:
+    told, targets = api.recommend(finished), [row.target for fold in folded(few()).folds[1:] for row in fold]
+    board = {line["candidate"]: line for line in read_leaderboard(finished) if line["score"] is not None}
+    right = {
+        name: [line["prediction"] for line in lines_of(finished, line["trial"])] for name, line in board.items()
+    }
+    accuracy = metrics.get("accuracy")
+    for name, line in board.items():
+        alone = score_interval(accuracy, right[name], targets)
+        assert line["ci_low"] <= alone.low
+        assert line["ci_high"] >= alone.high
+        if name != told.pick:
+            pairs = len(board) * (len(board) - 1) // 2
+            paired = paired_difference(
+                accuracy, right[name], right[told.pick], targets, confidence=1 - 0.05 / pairs
+            )
+            assert told.differences[name].ci == pytest.approx((paired.low, paired.high))
+
+
 def test_a_fold_is_answered_by_a_model_that_never_saw_it(finished: Path) -> None:
     task = folded(few())
     lines = lines_of(finished, "tfidf-logistic-1")
@@ -116,6 +136,8 @@ def test_the_recommendation_is_corrected_and_claims_nothing(finished: Path) -> N
     assert all(one.p is None and one.upper is None for one in told.differences.values())
     assert set(told.tied_with) == set(board) - {told.pick}
     assert (told.rows_needed, told.smallest_margin_shown) == (None, None)
+    with pytest.raises(SettingError, match="--margin -1: expected points between 0 and 100"):
+        api.recommend(finished, margin=-1)
     said = " ".join(told.reasons)
     assert "Too few rows to claim anything: 60 labelled rows" in said
     assert "can be expected to score" in said

@@ -192,6 +192,13 @@ def test_of_each_pair_of_curves_something_is_said(crossing: Crossing | None, lev
     assert says in said
 
 
+def test_nothing_is_said_of_a_pick_without_a_curve() -> None:
+    twice = Expected(0.9, 0.8, 1.0)
+    lora = Learnt("lora", "fine-tuning", {256: (0.8, 0.8, 0.8)}, twice)
+    found = Learning(256, 100, {"lora": lora}, {"zero-shot": 0.9}, (), {})
+    assert not list(found.sentences("zero-shot"))
+
+
 def test_tuned_methods_and_chains_have_curves_too(tiny_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     methods = ["zero-shot", "few-shot", "lora", "prompt-then-lora"]

@@ -28,7 +28,7 @@ from tunewise.recommend.reasons import ANSWERS, Findings, Reason, reasons
 from tunewise.recommend.recommendation import Compared, Recommendation
 from tunewise.recommend.seeds import seeds
 from tunewise.recommend.wishes import INSTRUCTED, Wishes
-from tunewise.rule import Finalist, Verdict, by_cost, judge, nominate, told_apart
+from tunewise.rule import Finalist, Verdict, by_cost, judge, margin_as_share, nominate, told_apart
 from tunewise.statistics import ROUNDING, Difference, rows_needed, rows_needed_continuous, smallest_margin
 
 __all__ = ["Compared", "Finalist", "Recommendation", "Wishes", "nominate", "recommend"]
@@ -191,11 +191,12 @@ def _named(evidence: Evidence, margin: float) -> tuple[str, str]:
 
     In folds, by the answers to all but the first: the highest score, and the cheapest within the margin of it.
     """
+    within = margin_as_share(margin)
     if evidence.folds:
         ranked = [(one.candidate, evidence.entry(one.candidate).score) for one in _by_cost(evidence)]
         best = max(score for _, score in ranked) - ROUNDING
         reference = next(name for name, score in ranked if score >= best)
-        return reference, next(name for name, score in ranked if score >= best - margin / 100)
+        return reference, next(name for name, score in ranked if score >= best - within)
     named = tuple(one.candidate for one in nominate([entry.finalist for entry in evidence.entries], margin))
     fixed = evidence.nominated
     tested = {entry.candidate for entry in evidence.entries}

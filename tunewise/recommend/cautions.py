@@ -74,7 +74,7 @@ def _overfitting(evidence: Evidence, findings: Findings, pick: Entry) -> Iterato
     if not n_validation:
         return
     gap = pick.finalist.validation_score - pick.score
-    below = max(evidence.interval(pick).high - pick.score, 0.0)
+    below = max(findings.interval.high - pick.score, 0.0)
     # The validation interval is taken as wide as the test's, scaled by the rows.
     allowed = below * math.sqrt(1 + len(evidence.targets) / n_validation)
     if gap > allowed:

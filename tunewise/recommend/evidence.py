@@ -8,6 +8,7 @@ differences come from the same rows by the same code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,9 +19,11 @@ from tunewise.cost import USUAL, Demand
 from tunewise.recommend.costs import Costs
 from tunewise.rule import Finalist
 from tunewise.statistics import (
+    CONFIDENCE,
     Choice,
     Difference,
     Interval,
+    for_all,
     out_of_fold_choice,
     paired_difference,
     score_interval,
@@ -82,7 +85,7 @@ class Evidence:
     """What costs are counted for."""
     folds: int = 0
     """Folds of which all but the first take the place of a test; 0 where there is a test."""
-    _compared: dict[tuple[str, str], Difference] = field(default_factory=dict)
+    _compared: dict[tuple[str, str, float], Difference] = field(default_factory=dict)
     """Differences by candidates: they depend on no wish."""
 
     @cached_property
@@ -158,8 +161,6 @@ class Evidence:
 
     def interval(self, entry: Entry) -> Interval:
         """The 95 % interval of a finalist's test score."""
-        if self.folds:
-            return out_of_fold_choice(self.metric, [entry.outputs], self.targets, self.groups).interval
         return score_interval(self.metric, entry.outputs, self.targets, self.groups)
 
     def choice(self, preferred: Sequence[str], margin: float) -> Choice:
@@ -168,11 +169,18 @@ class Evidence:
         return out_of_fold_choice(self.metric, outputs, self.targets, self.groups, margin)
 
     def difference(self, a: str, b: str) -> Difference:
-        """Test score of candidate `a` minus that of `b`, paired."""
-        if (a, b) not in self._compared:
+        """Test score of candidate `a` minus that of `b`, paired.
+
+        In folds the same rows chose whom the others are compared with, so intervals hold for all pairs at once.
+        """
+        count = len(self.entries)
+        confidence = for_all(math.comb(count, 2)) if self.folds else CONFIDENCE
+        if (a, b, confidence) not in self._compared:
             outputs = self.entry(a).outputs, self.entry(b).outputs
-            self._compared[a, b] = paired_difference(self.metric, *outputs, self.targets, self.groups)
-        return self._compared[a, b]
+            self._compared[a, b, confidence] = paired_difference(
+                self.metric, *outputs, self.targets, self.groups, confidence=confidence
+            )
+        return self._compared[a, b, confidence]
 
     def differences_to(self, candidate: str) -> dict[str, Difference]:
         """For every other finalist, its test score minus that of `candidate`."""

@@ -131,6 +131,8 @@ class Learning:
         Told where the fitted curves and the scores agree, and where the whole interval lies within reach: without
         that, every fourth pair of curves that never meet would be said to.
         """
+        if pick not in self.candidates:  # more labels change nothing for it, or its curve was not measured
+            return
         never: list[str] = []
         unknown: list[str] = []
         for name, one in self.candidates.items():

@@ -323,7 +323,11 @@ def _runner_up(evidence: Evidence, findings: Findings) -> Reason:
     pick = findings.verdict.pick
     other = next(entry for entry in evidence.entries if entry.candidate != pick)
     d = findings.to_pick[other.candidate]
-    tested = "not tested, as folds share the rows they are fitted on" if evidence.folds else p_text(d.p)
+    tested = p_text(d.p)
+    if evidence.folds:
+        tested = (
+            "for all pairs at once, as the same rows chose; not tested, as folds share the rows they are fitted on"
+        )
     text = (
         f"The best of the others {evidence.where} is {other.candidate} with {other.score:.3f}: {pick} minus "
         f"{other.candidate} is {points(-d.value)} points (95 % interval {points(-d.high)} to "

@@ -2,7 +2,7 @@
 
 Articles compare prompting, prompt tuning and fine-tuning by method, efficiency, data requirement, control over
 the output, adaptability, complexity and versatility, in adjectives. Here each family is represented by its best
-finalist on test. What the run did not measure is left out: nothing is told of versatility, which is what else the
+finalist. What the run did not measure is left out: nothing is told of versatility, which is what else the
 model can still do.
 
 >>> table(run).rows[1].cells  # doctest: +SKIP
@@ -50,10 +50,10 @@ def table(run: Run) -> Aspects | None:
     if not best:
         return None
     told: tuple[tuple[str, str, Callable[[Run, Finalist], str]], ...] = (
-        ("Method", "best of the family on test", _method),
-        ("Efficiency", "seconds of making it, milliseconds of a request in the test", _efficiency),
+        ("Method", f"best of the family {_where(run)}", _method),
+        ("Efficiency", "seconds of making it, milliseconds of a request when it was scored", _efficiency),
         ("Data requirement", "training rows it was given; with learning curves, rows that were enough", _data),
-        ("Control over output", "answers in the test that the task allows", _control),
+        ("Control over output", "answers, when it was scored, that the task allows", _control),
         ("Adaptability", "what another instruction takes", _adaptability),
         ("Complexity", "values learned, size of what is saved, trials that the family took here", _complexity),
     )
@@ -71,6 +71,11 @@ def _best(run: Run) -> Mapping[str, Finalist]:
         for family in FAMILIES
         if (own := [row for row in scored if row.family == family])
     }
+
+
+def _where(run: Run) -> str:
+    """Where finalists were scored."""
+    return "in the folds" if run.recommendation is not None and run.recommendation.folds else "on test"
 
 
 def _method(run: Run, row: Finalist) -> str:

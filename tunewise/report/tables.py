@@ -99,12 +99,16 @@ def board(run: Run) -> Board:
     ends = [end for row in finalists if row.score is not None for end in _ends(row)]
     scale = charts.row_scale(ends)
     finished = sum(row.score is not None for row in finalists)
-    rows = "" if run.recommendation is None else _on_rows(run.recommendation)
+    told = run.recommendation
+    rows = "" if told is None else _on_rows(told)
+    lines = "lines are 95 % intervals"
+    if told is not None and told.folds:
+        lines += ", of all at once, as the same rows chose"
     return Board(
         rows=tuple(_board_row(run, row, scale, number) for number, row in enumerate(finalists, 1)),
         axis=charts.row_axis(scale),
         families=_families([row.family for row in finalists]),
-        summary=f"{counted(finished, 'candidate')} scored{rows} by the same code; lines are 95 % intervals.",
+        summary=f"{counted(finished, 'candidate')} scored{rows} by the same code; {lines}.",
     )
 
 

@@ -9,7 +9,7 @@ rests on a test of the same rows. Scores, differences and margins are shares (0.
 """
 
 from tunewise.statistics.comparing import Difference, holm, paired_difference, score_interval
-from tunewise.statistics.interval import CONFIDENCE, Interval
+from tunewise.statistics.interval import CONFIDENCE, Interval, for_all
 from tunewise.statistics.margins import rows_needed, rows_needed_continuous, smallest_margin
 from tunewise.statistics.proportions import mcnemar_exact, tango, wilson
 from tunewise.statistics.resampling import RESAMPLES, Bootstrap, Floats, ScoresOf, bca, bootstrap
@@ -30,6 +30,7 @@ __all__ = [
     "bca",
     "bootstrap",
     "corrected_choice",
+    "for_all",
     "holm",
     "mcnemar_exact",
     "method_difference",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from scipy import stats
 
-from tunewise.statistics.interval import Interval
+from tunewise.statistics.interval import CONFIDENCE, NORMAL, Interval
 from tunewise.statistics.proportions import mcnemar_exact, tango, wilson
 from tunewise.statistics.resampling import bca, bootstrap
 
@@ -26,9 +26,9 @@ class Difference:
 
     value: float
     low: float
-    """Lower end of the two-sided 95 % interval."""
+    """Lower end of the two-sided interval."""
     high: float
-    """Upper end of the two-sided 95 % interval."""
+    """Upper end of the two-sided interval."""
     p: float
     """Two-sided p value of no difference."""
     upper: float
@@ -37,11 +37,14 @@ class Difference:
     units: int | None = None
     """Independent rows, or groups, two at least, where the interval's ends stand by Student's distribution for
     so many."""
+    confidence: float = CONFIDENCE
+    """Of the two-sided interval."""
 
     @property
     def standard_error(self) -> float:
-        """As much as the 95 % interval amounts to, if it were normal, or Student's where it was made so."""
-        quantile = 1.96 if self.units is None else float(stats.t.ppf(0.975, self.units - 1))
+        """As much as the interval amounts to, if it were normal, or Student's where it was made so."""
+        level = (1 + self.confidence) / 2
+        quantile = NORMAL.inv_cdf(level) if self.units is None else float(stats.t.ppf(level, self.units - 1))
         return (self.high - self.low) / (2 * quantile)
 
 
@@ -51,12 +54,14 @@ def score_interval(
     targets: Sequence[str],
     groups: Sequence[str] | None = None,
     seed: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
-    """The 95 % interval of a score: Wilson's for rates of independent rows, the BCa bootstrap otherwise."""
+    """The interval of a score: Wilson's for rates of independent rows, the BCa bootstrap otherwise."""
     rows = metric.rows(outputs, targets) if metric.is_rate and groups is None else None
     if rows is not None:
-        return wilson(int(rows.sum()), len(rows))
-    return bca(metric.resampler(outputs, targets), len(targets), seed=seed, groups=groups, lowest=metric.lowest)
+        return wilson(int(rows.sum()), len(rows), confidence)
+    scores_of = metric.resampler(outputs, targets)
+    return bca(scores_of, len(targets), seed=seed, groups=groups, lowest=metric.lowest, confidence=confidence)
 
 
 def paired_difference(
@@ -66,8 +71,9 @@ def paired_difference(
     targets: Sequence[str],
     groups: Sequence[str] | None = None,
     seed: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> Difference:
-    """Score of outputs `a` minus score of outputs `b` on the same rows.
+    """Score of outputs `a` minus score of outputs `b` on the same rows; `confidence` is that of its interval.
 
     Rates of independent rows: exact McNemar for p, Tango for the bounds. Otherwise the bootstrap, both
     candidates on the same resamples.
@@ -75,7 +81,8 @@ def paired_difference(
     rows_a = metric.rows(a, targets) if metric.is_rate and groups is None else None
     rows_b = metric.rows(b, targets) if rows_a is not None else None
     if rows_a is not None and rows_b is not None:
-        return rate_difference(int((rows_a > rows_b).sum()), int((rows_b > rows_a).sum()), len(rows_a))
+        b_lost, a_lost = int((rows_a > rows_b).sum()), int((rows_b > rows_a).sum())
+        return rate_difference(b_lost, a_lost, len(rows_a), confidence)
     score_a, score_b = metric.resampler(a, targets), metric.resampler(b, targets)
     drawn = bootstrap(
         lambda weights: score_a(weights) - score_b(weights),
@@ -85,15 +92,15 @@ def paired_difference(
         is_difference=True,
         lowest=metric.lowest,
     )
-    both = drawn.interval()
+    both = drawn.interval(confidence)
     upper = drawn.interval(0.90).high
     units = None if drawn.is_degenerate else drawn.units
-    return Difference(drawn.value, both.low, both.high, drawn.p_value(), upper, both.method, units)
+    return Difference(drawn.value, both.low, both.high, drawn.p_value(), upper, both.method, units, confidence)
 
 
-def rate_difference(b: int, c: int, n: int) -> Difference:
+def rate_difference(b: int, c: int, n: int, confidence: float = CONFIDENCE) -> Difference:
     """The difference of two rates: of `n` rows only the first has `b` right, only the second `c`."""
-    both = tango(b, c, n)
+    both = tango(b, c, n, confidence)
     return Difference(
         value=(b - c) / n,
         low=both.low,
@@ -101,6 +108,7 @@ def rate_difference(b: int, c: int, n: int) -> Difference:
         p=mcnemar_exact(b, c),
         upper=tango(b, c, n, 0.90).high,
         method="mcnemar, tango",
+        confidence=confidence,
     )
 
 

@@ -102,6 +102,7 @@ def out_of_fold_choice(
     targets: Sequence[str],
     groups: Sequence[str] | None = None,
     margin: float = 0.0,
+    confidence: float = CONFIDENCE,
 ) -> Choice:
     """Choose among candidates by their out-of-fold answers to the same rows, and say what the choice is worth.
 
@@ -114,10 +115,12 @@ def out_of_fold_choice(
         targets: of the rows.
         groups: of each row.
         margin: see `corrected_choice`.
+        confidence: of the interval.
     """
     scored = [metric.resampler(outputs, targets) for outputs in candidates]
-    found = corrected_choice(scored, len(targets), margin=margin, groups=groups)
-    own, drawn = score_interval(metric, candidates[found.chosen], targets, groups), found.interval
+    found = corrected_choice(scored, len(targets), margin=margin, groups=groups, confidence=confidence)
+    own = score_interval(metric, candidates[found.chosen], targets, groups, confidence=confidence)
+    drawn = found.interval
     return replace(found, interval=Interval(min(drawn.low, own.low), max(drawn.high, own.high), drawn.method))
 
 

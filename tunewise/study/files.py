@@ -221,7 +221,10 @@ def write_leaderboard(folder: Path, events: Sequence[Mapping[str, Any]]) -> list
     task = read_json(folder / "task.json")
     spec = TaskSpec.from_json(task["spec"])
     folded = bool(task.get("folds")) and not task["splits"]["test"]
-    lines = [_line(folder, spec, row, folded=folded) for row in best_rows(events)]
+    rows = best_rows(events)
+    # Rows that choose give every score an interval that holds for all of them at once.
+    chosen_among = sum(row.status == "finished" for row in rows) if folded else None
+    lines = [_line(folder, spec, row, chosen_among) for row in rows]
     lines.sort(key=lambda line: (line["score"] == "", -(line["score"] or 0.0), line["cost_work"] or 0.0))
     with writing(folder / "leaderboard.csv") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -230,7 +233,7 @@ def write_leaderboard(folder: Path, events: Sequence[Mapping[str, Any]]) -> list
     return lines
 
 
-def _line(folder: Path, spec: TaskSpec, row: Row, *, folded: bool) -> dict[str, Any]:
+def _line(folder: Path, spec: TaskSpec, row: Row, chosen_among: int | None) -> dict[str, Any]:
     line: dict[str, Any] = dict.fromkeys(COLUMNS, "")
     family = get(row.method).family
     line.update(candidate=row.method, method=row.method, family=family, model=row.model, trial=row.trial)
@@ -242,10 +245,11 @@ def _line(folder: Path, spec: TaskSpec, row: Row, *, folded: bool) -> dict[str, 
     outputs, targets = [t["prediction"] for t in tested], [t["target"] for t in tested]
     groups = [t["group"] for t in tested] if "group" in tested[0] else None
     metric = metrics.get(spec.metric)
-    if folded:
-        interval = evidence.out_of_fold_choice(metric, [outputs], targets, groups).interval
-    else:
+    if chosen_among is None:
         interval = evidence.score_interval(metric, outputs, targets, groups)
+    else:
+        confidence = evidence.for_all(chosen_among)
+        interval = evidence.out_of_fold_choice(metric, [outputs], targets, groups, confidence=confidence).interval
     uncached = statistics.fmean(t["prompt_tokens"] - t["cached_tokens"] for t in tested)
     every = metrics.all_scores(spec.kind, outputs, targets)
     line.update(
