@@ -86,7 +86,7 @@ class Evidence:
     folds: int = 0
     """Folds of which all but the first take the place of a test; 0 where there is a test."""
     _compared: dict[tuple[str, str, float], Difference] = field(default_factory=dict)
-    """Differences by candidates: they depend on no wish."""
+    """Differences by candidates and confidence, which alone depends on how many the wishes leave."""
 
     @cached_property
     def metric(self) -> metrics.Metric:
@@ -173,14 +173,14 @@ class Evidence:
 
         In folds the same rows chose whom the others are compared with, so intervals hold for all pairs at once.
         """
-        count = len(self.entries)
-        confidence = for_all(math.comb(count, 2)) if self.folds else CONFIDENCE
-        if (a, b, confidence) not in self._compared:
+        confidence = for_all(math.comb(len(self.entries), 2)) if self.folds else CONFIDENCE
+        key = a, b, confidence
+        if key not in self._compared:
             outputs = self.entry(a).outputs, self.entry(b).outputs
-            self._compared[a, b, confidence] = paired_difference(
+            self._compared[key] = paired_difference(
                 self.metric, *outputs, self.targets, self.groups, confidence=confidence
             )
-        return self._compared[a, b, confidence]
+        return self._compared[key]
 
     def differences_to(self, candidate: str) -> dict[str, Difference]:
         """For every other finalist, its test score minus that of `candidate`."""

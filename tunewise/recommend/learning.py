@@ -131,12 +131,13 @@ class Learning:
         Told where the fitted curves and the scores agree, and where the whole interval lies within reach: without
         that, every fourth pair of curves that never meet would be said to.
         """
-        if pick not in self.candidates:  # more labels change nothing for it, or its curve was not measured
+        own = self.candidates.get(pick)
+        if own is None or own.twice is None:  # more labels change nothing for it, or its curve was not measured
             return
         never: list[str] = []
         unknown: list[str] = []
         for name, one in self.candidates.items():
-            if name == pick or one.twice is None or self.candidates[pick].twice is None:
+            if name == pick or one.twice is None:
                 continue
             overtakes, overtaken = (_told(found) for found in (one.overtakes, one.overtaken))
             ahead = self._mean(name) > self._mean(pick)

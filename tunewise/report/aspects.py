@@ -40,6 +40,8 @@ class Aspect:
 class Aspects:
     """The whole table."""
 
+    where: str
+    """The finalists were scored."""
     families: tuple[tuple[str, Markup], ...]
     rows: tuple[Aspect, ...]
 
@@ -49,8 +51,9 @@ def table(run: Run) -> Aspects | None:
     best = _best(run)
     if not best:
         return None
+    where = "in the folds" if run.recommendation is not None and run.recommendation.folds else "on test"
     told: tuple[tuple[str, str, Callable[[Run, Finalist], str]], ...] = (
-        ("Method", f"best of the family {_where(run)}", _method),
+        ("Method", f"best of the family {where}", _method),
         ("Efficiency", "seconds of making it, milliseconds of a request when it was scored", _efficiency),
         ("Data requirement", "training rows it was given; with learning curves, rows that were enough", _data),
         ("Control over output", "answers, when it was scored, that the task allows", _control),
@@ -58,6 +61,7 @@ def table(run: Run) -> Aspects | None:
         ("Complexity", "values learned, size of what is saved, trials that the family took here", _complexity),
     )
     return Aspects(
+        where=where,
         families=tuple((family, charts.family_mark(family)) for family in best),
         rows=tuple(Aspect(name, how, tuple(tell(run, row) for row in best.values())) for name, how, tell in told),
     )
@@ -71,11 +75,6 @@ def _best(run: Run) -> Mapping[str, Finalist]:
         for family in FAMILIES
         if (own := [row for row in scored if row.family == family])
     }
-
-
-def _where(run: Run) -> str:
-    """Where finalists were scored."""
-    return "in the folds" if run.recommendation is not None and run.recommendation.folds else "on test"
 
 
 def _method(run: Run, row: Finalist) -> str:

@@ -81,8 +81,8 @@ def paired_difference(
     rows_a = metric.rows(a, targets) if metric.is_rate and groups is None else None
     rows_b = metric.rows(b, targets) if rows_a is not None else None
     if rows_a is not None and rows_b is not None:
-        b_lost, a_lost = int((rows_a > rows_b).sum()), int((rows_b > rows_a).sum())
-        return rate_difference(b_lost, a_lost, len(rows_a), confidence)
+        only_a, only_b = int((rows_a > rows_b).sum()), int((rows_b > rows_a).sum())
+        return rate_difference(only_a, only_b, len(rows_a), confidence)
     score_a, score_b = metric.resampler(a, targets), metric.resampler(b, targets)
     drawn = bootstrap(
         lambda weights: score_a(weights) - score_b(weights),

@@ -174,7 +174,7 @@ class Attempts:
 
     def _standing(self, attempt: Attempt, best: Checked | None) -> Event:
         """What is kept with a state: as much as the journal tells of a rung; before the first check no result."""
-        spent = {"work": attempt.work, "seconds": round(attempt.seconds, 3), "time": round(time.time(), 3)}
+        spent = {"work": attempt.work, "seconds": round(attempt.seconds, 3)}
         if best is None:
             return spent
         self._write_validation(attempt.proposal, best)

@@ -94,11 +94,11 @@ def settle(
         (method for method in methods if method.work),
         key=lambda method: (method.starts_from is not None, method.order),
     )
-    plainest = [method for method in models if method.family == "prompt engineering"][:1]
+    zero_shot = next((method for method in models if method.family == "prompt engineering"), None)
     tests = {method.name: TEST_MARGIN * forecaster.test(method) for method in models}
     if budget.unit == "trials":
-        always = [*required, *(method for method in plainest if method not in required)]
-        dropped = tuple(method.name for method in always[int(budget.limit) :])
+        always = dict.fromkeys(method.name for method in (*required, zero_shot) if method is not None)
+        dropped = tuple(always)[int(budget.limit) :]
         return Terms(budget, None, Allowance(None, int(budget.limit), tests), dropped, folding.work)
     if budget.unit == "flop":
         limit, saving = budget.limit, 0.0
@@ -116,18 +116,16 @@ def settle(
     held = _fitting([method.name for method in required], prices, limit - saving)
     unheld = tuple(method.name for method in required if method.name not in held)
     least = saving + math.fsum(prices[name] for name in held)
-    tested = {}
-    for method in plainest:
-        trial = 0.0 if method.name in held else forecaster.prompt_trial(0) + _overhead(method, forecaster)
-        if least + trial + tests[method.name] <= limit:
-            tested[method.name] = tests[method.name]
-            least += trial
+    chosen = []
+    if zero_shot is not None:
+        held_already = zero_shot.name in held
+        trial = 0.0 if held_already else forecaster.prompt_trial(0) + forecaster.beginning(zero_shot)
+        chosen = _fitting([zero_shot.name], tests, limit - least - trial)
+        least += trial if chosen else 0.0
     # Of many finalists on many rows, as many are tested as half of the rest holds, plain methods before chains.
-    others = [method.name for method in models if method not in plainest]
-    tested |= {
-        name: tests[name]
-        for name in _fitting(others, tests, MOST_TEST_SHARE * (limit - least - sum(tested.values())))
-    }
+    others = [method.name for method in models if method is not zero_shot]
+    room = MOST_TEST_SHARE * (limit - least - sum(tests[name] for name in chosen))
+    tested = {name: tests[name] for name in (*chosen, *_fitting(others, tests, room))}
     dropped = tuple(method.name for method in models if method.name not in tested)
     room = MOST_TEST_SHARE * (limit - least - sum(tested.values()))
     kept = min(folding.work, room)
@@ -140,11 +138,7 @@ def settle(
 def _least(method: Any, forecaster: Forecaster) -> float:
     """Work of running a method that must run, and of its test."""
     rows = forecaster.n_validation + forecaster.n_test
-    return _overhead(method, forecaster) + (forecaster.evaluation(rows) if method.work else 0.0)
-
-
-def _overhead(method: Any, forecaster: Forecaster) -> float:
-    return forecaster.weigh("overhead", forecaster.overhead(method.work))
+    return forecaster.beginning(method) + (forecaster.evaluation(rows) if method.work else 0.0)
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:

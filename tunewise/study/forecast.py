@@ -111,6 +111,10 @@ class Forecaster:
             return OVERHEAD_SECONDS["baseline"]
         return OVERHEAD_SECONDS.get(kind, OVERHEAD_SECONDS["trial"])
 
+    def beginning(self, method: Any) -> float:
+        """Work of a trial of `method` beside what it computes."""
+        return self.weigh("overhead", self.overhead(method.work))
+
     def evaluation(self, rows: int, demonstrations: int = 0, *, tuned: bool = False) -> float:
         """Work of predicting `rows` rows, and of their targets' log-probabilities where these cost extra."""
         work = self.prediction(rows, demonstrations, tuned=tuned)
@@ -158,7 +162,7 @@ class Forecaster:
             settings: its hyper-parameters.
             shots: demonstrations in its prompt.
         """
-        work = self.weigh("overhead", self.overhead(method.work))
+        work = self.beginning(method)
         if method.work is None:
             return work
         if not method.work.startswith("train"):

@@ -78,7 +78,10 @@ class Race:
         prompts = [m for m in self.methods if m.family == "prompt engineering"]
         baselines = [method for method in self.methods if method.family == "baseline"]
         self._do_all(
-            [replace(self._proposal(m, {}, "baseline", None), forecast_work=self._overhead(m)) for m in baselines]
+            [
+                replace(self._proposal(m, {}, "baseline", None), forecast_work=self.forecaster.beginning(m))
+                for m in baselines
+            ]
         )
         self._prompts(prompts)
         self._waiting = [method for method in self.methods if _is_tuned(method)]
@@ -142,7 +145,7 @@ class Race:
             space = method.search_space(self.spec, self.model, self.forecaster.n_train)
             wanted: list[Proposal] = []
             for number, parameters in enumerate(_grid(space)):
-                work = self.forecaster.prompt_trial(parameters.get("shots", 0)) + self._overhead(method)
+                work = self.forecaster.prompt_trial(parameters.get("shots", 0)) + self.forecaster.beginning(method)
                 promised = math.fsum(proposal.forecast_work for proposal in wanted)
                 holds = promised + work <= self._left() and work <= self._longest(method)
                 if not holds or self._trials_left() < number + 1 + kept_back:
@@ -250,7 +253,7 @@ class Race:
         shots = self._demonstrations(ladder.method)
         epoch = self.forecaster.epoch(ladder.method.work, ladder.fixed.get("batch_size", BATCH_SIZE), shots)
         passes = ladder.epochs + (len(ladder.rates) - 1) * ladder.rung
-        return passes * epoch + len(ladder.rates) * self._overhead(ladder.method)
+        return passes * epoch + len(ladder.rates) * self.forecaster.beginning(ladder.method)
 
     def _demonstrations(self, method: Any) -> int:
         if method.starts_from is None:
@@ -357,9 +360,6 @@ class Race:
             proposal = self._proposal(ladder.method, ladder.parameters(rate), "next rate", None)
             wanted.append(replace(proposal, forecast_work=self._price(one)))
         self._do_all(wanted)
-
-    def _overhead(self, method: Any) -> float:
-        return self.forecaster.weigh("overhead", self.forecaster.overhead(method.work))
 
     def _proposal(self, method: Any, parameters: Mapping[str, Any], stage: str, start: str | None) -> Proposal:
         number = self._numbers[method.name] = self._numbers.get(method.name, 0) + 1

@@ -127,7 +127,7 @@ class Refits:
             seconds = time.perf_counter() - begun + kept.get("seconds", 0.0)
             return {"work": trial.work + kept.get("work", 0.0), "seconds": round(seconds, 3)}
 
-        trial.standing = lambda best: {**standing(), "time": round(time.time(), 3)}
+        trial.standing = lambda best: standing()
         trial.on_progress = lambda step, steps, loss: self._show(refit, step, steps, standing()["work"])
         try:
             came = self._keep(refit, self._fit(refit, trial, goes_on=bool(kept)), standing)

@@ -193,8 +193,7 @@ class MeteredTrial:
         from safetensors.torch import save_file
 
         begun = time.monotonic()
-        standing = json.dumps(self.standing(self.best))
-
+        standing = json.dumps({**self.standing(self.best), "time": round(time.time(), 3)})
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state["tensors"].items()}
         values = {name: value for name, value in state.items() if name != "tensors"}
         self.folder.mkdir(parents=True, exist_ok=True)
