@@ -57,8 +57,14 @@ def request_of(
     models = [model] if isinstance(model, str) else list(model)
     if len(models) != 1:
         raise SettingError(f"found {len(models)} models; one base model is compared at a time. Give one --model.")
-    for name in names_of(methods) or ():
-        get(name)  # unknown names are refused before any data are read
+    names = names_of(methods) or ()
+    for name in names:  # wrong ones are refused before any data are read
+        start = get(name).starts_from
+        if start not in (None, *names):
+            raise SettingError(
+                f"method {name!r} starts from the best of {start!r}, which is not among those compared; "
+                f"expected both. Add {start}."
+            )
     check_jobs(jobs)
     if not 0 <= margin <= 100:
         raise SettingError(f"margin: found {margin:g}; expected points of score between 0 and 100.")

@@ -4,7 +4,7 @@
     ├── RequestError            the request was wrong: exit code 2, nothing was written
     │   ├── DataError           the data cannot be read as a task
     │   ├── SettingError        an unknown or impossible setting, method, model, metric
-    │   ├── BudgetError         the budget cannot hold even one baseline
+    │   ├── BudgetError         the budget cannot hold even one candidate
     │   ├── FetchError          something must be fetched and cannot be, or arrived damaged
     │   └── CandidateError      a saved candidate or run folder is missing, foreign or damaged
     └── WorkError               the request was fine, the work failed: exit code 1
@@ -45,7 +45,7 @@ class SettingError(RequestError):
 
 
 class BudgetError(RequestError):
-    """The budget cannot hold even one baseline and its test."""
+    """The budget cannot hold even one candidate and its test."""
 
 
 class FetchError(RequestError):

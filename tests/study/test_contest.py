@@ -605,6 +605,8 @@ def test_wrong_requests_write_nothing(tiny_folder: Path, tmp_path: Path) -> None
         api.compare(task, model=model, budget="1s", out=out)
     with pytest.raises(SettingError, match=r'unknown method "lorra"\. Did you mean "lora"'):
         api.compare(task, model=model, methods="lorra", out=out)
+    with pytest.raises(SettingError, match=r"starts from the best of 'few-shot'.* Add few-shot\."):
+        api.compare(task, model=model, methods=["lora", "prompt-then-lora"], out=out)
     with pytest.raises(SettingError, match="does not apply here"):
         api.compare(copy_task(), model=model, methods="tfidf-logistic", out=out)
     with pytest.raises(SettingError, match="no-such-model"):

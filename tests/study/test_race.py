@@ -16,7 +16,7 @@ from tunewise.errors import BudgetError
 from tunewise.methods import registered
 from tunewise.methods.base import FAMILIES
 from tunewise.settings import Budget
-from tunewise.study.budget import SAVING_SECONDS, TEST_MARGIN, settle
+from tunewise.study.budget import SAVING_SECONDS, TEST_MARGIN, Terms, least_trials, settle
 from tunewise.study.folding import Folding, folding_of, going_on
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.ladders import LEAST_SHARE, Ladder, fit_in
@@ -64,6 +64,11 @@ class Pretending:
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+
+def settled(text: str, forecaster: Forecaster = FORECASTER, methods: Sequence[Any] = METHODS) -> Terms:
+    trials = least_trials(SPEC, None, methods, forecaster)
+    return settle(Budget.parse(text), forecaster, methods, trials)
 
 
 def go(runner: Pretending, allowance: Allowance) -> Race:
@@ -225,7 +230,7 @@ def test_what_promises_most_goes_first_and_what_promises_least_is_given_up_first
 
 
 def test_minutes_become_work_once_and_leave_room_for_the_test() -> None:
-    terms = settle(Budget.parse("10m"), FORECASTER, METHODS)
+    terms = settled("10m")
     assert terms.work_limit == pytest.approx(600 * 3e11)
     assert terms.allowance.work is not None
     assert terms.work_limit is not None
@@ -248,14 +253,36 @@ def test_a_budget_below_every_baseline_says_what_the_least_takes() -> None:
     with pytest.raises(
         BudgetError, match=r"cannot hold majority and its test.* give --budget (\d+)s or more"
     ) as told:
-        settle(Budget.parse("3s"), FORECASTER, METHODS)
+        settled("3s")
     least = str(told.value).rpartition("--budget ")[2].split()[0]
-    assert "majority" not in settle(Budget.parse(least), FORECASTER, METHODS).dropped
+    assert "majority" not in settled(least).dropped
+
+
+@pytest.mark.parametrize(
+    "names", [["zero-shot"], ["few-shot"], ["lora"], ["full", "lora"], ["zero-shot", "lora"], ["few-shot", "lora"]]
+)
+@pytest.mark.parametrize("folds", [False, True])
+def test_without_baselines_the_least_budget_makes_a_candidate(names: list[str], folds: bool) -> None:
+    methods = [method for method in METHODS if method.name in names]
+    forecaster = replace(FORECASTER, n_test=0) if folds else FORECASTER
+    with pytest.raises(BudgetError, match=r"give --budget (\d+)s or more") as told:
+        settled("6s", forecaster, methods)
+    least = float(str(told.value).rpartition("--budget ")[2].split("s or")[0])
+    for seconds in (least, least + 2, 1.3 * least, 2 * least, 5 * least):
+        terms = settled(f"{seconds}s", forecaster, methods)
+        runner = Pretending()
+        kept = [method for method in methods if method.name not in terms.dropped]
+        race = Race(SPEC, None, kept, forecaster, terms.allowance, runner)
+        race.go()
+        made = {proposal.method.name for proposal in runner.asked}
+        assert made
+        tests = math.fsum(terms.tests.get(name, 0.0) for name in made)
+        assert race.spent + tests <= (terms.work_limit or 0.0) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("text", ["2trials", "6s"])
 def test_of_the_baselines_a_small_budget_has_those_that_it_holds(text: str) -> None:
-    terms = settle(Budget.parse(text), FORECASTER, METHODS)
+    terms = settled(text)
     baselines = {method.name for method in METHODS if method.family == "baseline"}
     assert {"tfidf-logistic", "nearest-example"} & set(terms.dropped)
     assert "majority" in baselines - set(terms.dropped)
@@ -268,7 +295,7 @@ def test_zero_shot_runs_as_soon_as_it_and_its_test_fit_beside_the_baselines(vali
     needed = forecaster.seconds(forecaster.prompt_trial(0) + TEST_MARGIN * forecaster.test(zero_shot))
 
     def ran(seconds: float) -> tuple[list[str], tuple[str, ...]]:
-        terms = settle(Budget.parse(f"{math.ceil(seconds)}s"), forecaster, METHODS)
+        terms = settled(f"{math.ceil(seconds)}s", forecaster)
         methods = [method for method in METHODS if method.name not in terms.dropped]
         runner = Pretending()
         Race(SPEC, None, methods, forecaster, terms.allowance, runner).go()
@@ -281,8 +308,8 @@ def test_zero_shot_runs_as_soon_as_it_and_its_test_fit_beside_the_baselines(vali
 
 def test_with_as_many_trials_as_baselines_zero_shot_is_left_out_before_it_starts() -> None:
     count = sum(method.family == "baseline" for method in METHODS)
-    assert "zero-shot" in settle(Budget.parse(f"{count}trials"), FORECASTER, METHODS).dropped
-    assert "zero-shot" not in settle(Budget.parse(f"{count + 1}trials"), FORECASTER, METHODS).dropped
+    assert "zero-shot" in settled(f"{count}trials").dropped
+    assert "zero-shot" not in settled(f"{count + 1}trials").dropped
 
 
 @pytest.mark.parametrize("trials", range(5, 30))

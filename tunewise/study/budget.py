@@ -1,6 +1,7 @@
 """From what the user allows to what the race may spend: minutes become counted work, once, at the start.
 
->>> terms = settle(Budget.parse("10m"), forecaster, finalists=methods)
+>>> trials = least_trials(task.spec, model, methods, forecaster)
+>>> terms = settle(Budget.parse("10m"), forecaster, methods, trials)
 >>> terms.allowance.work
 """
 
@@ -12,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunewise.adapted import ModelRef
 from tunewise.errors import BudgetError
 from tunewise.settings import Budget
 from tunewise.study.folding import NO_FOLDS, Folding
 from tunewise.study.forecast import Forecaster
+from tunewise.study.ladders import LEAST_SHARE
 from tunewise.study.policy import RESERVE_SHARE
 from tunewise.study.proposals import Allowance
+from tunewise.task import TaskSpec
 
 TEST_MARGIN = 1.15
 """The test is forecast with this allowance: it must not be what runs out."""
@@ -69,76 +73,89 @@ class Terms:
         }
 
 
+def least_trials(
+    spec: TaskSpec, model: ModelRef | None, methods: Sequence[Any], forecaster: Forecaster
+) -> dict[str, float]:
+    """Work of the first trial of each method that starts from the base model, shortened as far as the race may.
+
+    Args:
+        spec: of the task.
+        model: the base model.
+        methods: that are compared.
+        forecaster: of the task.
+    """
+    least = {}
+    for method in methods:
+        if method.starts_from is None:
+            space = method.search_space(spec, model, forecaster.n_train)
+            settings = {name: values[0] for name, values in space.items()}
+            if "epochs" in settings:
+                settings["epochs"] = math.ceil(settings["epochs"] * LEAST_SHARE)
+            least[method.name] = forecaster.fit(method, settings, int(settings.get("shots", 0)))
+    return least
+
+
 def settle(
     budget: Budget,
     forecaster: Forecaster,
     methods: Sequence[Any],
+    trials: Mapping[str, float],
     folding: Folding = NO_FOLDS,
 ) -> Terms:
-    """Convert `budget`, and check that it holds a baseline and its test; those that it does not hold are dropped.
+    """Convert `budget`, and check that it holds a candidate and its test; methods that it does not are dropped.
 
-    Baselines and zero-shot are always among what runs, as far as they and their tests fit.
+    Baselines and zero-shot are always among what runs, as far as they and their tests fit; where neither is
+    compared, the cheapest method is.
 
     Args:
         budget: as it was asked for.
         forecaster: of the task.
         methods: to compare.
+        trials: work of the first trial of each method, as `least_trials` gives it.
         folding: what the other folds take; they get half of the budget at most.
 
     Raises:
         BudgetError: it holds none; the message says what that would take.
     """
-    baselines = [method for method in methods if method.family == "baseline"]
-    required = baselines or list(methods[:1])
     models = sorted(
         (method for method in methods if method.work),
         key=lambda method: (method.starts_from is not None, method.order),
     )
-    zero_shot = next((method for method in models if method.family == "prompt engineering"), None)
     tests = {method.name: TEST_MARGIN * forecaster.test(method) for method in models}
+    whole = {name: work + tests.get(name, 0.0) for name, work in trials.items()}
+    baselines = sorted((one.name for one in methods if one.family == "baseline"), key=whole.__getitem__)
+    plainest = [method.name for method in models if method.family == "prompt engineering"][:1]
+    always = [*baselines, *plainest] or [min(whole, key=whole.__getitem__)]
     if budget.unit == "trials":
-        always = dict.fromkeys(method.name for method in (*required, zero_shot) if method is not None)
-        dropped = tuple(always)[int(budget.limit) :]
-        return Terms(budget, None, Allowance(None, int(budget.limit), tests), dropped, folding.work)
+        dropped = always[int(budget.limit) :]
+        return Terms(budget, None, Allowance(None, int(budget.limit), tests), tuple(dropped), folding.work)
     if budget.unit == "flop":
         limit, saving = budget.limit, 0.0
     else:
         limit = budget.limit * forecaster.rates["score"]
         saving = SAVING_SECONDS * forecaster.rates["score"]
-    prices = {method.name: _least(method, forecaster) for method in required}
-    required = sorted(required, key=lambda method: prices[method.name])
-    first = saving + prices[required[0].name]
+    first = saving + whole[always[0]]
     if first > limit:
         raise BudgetError(
-            f"a budget of {budget.text} cannot hold {required[0].name} and its test, the least there is; "
+            f"a budget of {budget.text} cannot hold {always[0]} and its test, the least there is; "
             f"give --budget {amount(first, budget, forecaster)} or more."
         )
-    held = _fitting([method.name for method in required], prices, limit - saving)
-    unheld = tuple(method.name for method in required if method.name not in held)
-    least = saving + math.fsum(prices[name] for name in held)
-    chosen = []
-    if zero_shot is not None:
-        held_already = zero_shot.name in held
-        trial = 0.0 if held_already else forecaster.prompt_trial(0) + forecaster.beginning(zero_shot)
-        chosen = _fitting([zero_shot.name], tests, limit - least - trial)
-        least += trial if chosen else 0.0
+    held = _fitting(always, whole, limit - saving)
+    least = saving + math.fsum(trials[name] for name in held)
+    tested = {name: tests[name] for name in held if name in tests}
     # Of many finalists on many rows, as many are tested as half of the rest holds, plain methods before chains.
-    others = [method.name for method in models if method is not zero_shot]
-    room = MOST_TEST_SHARE * (limit - least - sum(tests[name] for name in chosen))
-    tested = {name: tests[name] for name in (*chosen, *_fitting(others, tests, room))}
-    dropped = tuple(method.name for method in models if method.name not in tested)
+    others = [method.name for method in models if method.name not in always]
+    tested |= {
+        name: tests[name]
+        for name in _fitting(others, tests, MOST_TEST_SHARE * (limit - least - sum(tested.values())))
+    }
+    dropped = [name for name in (*always, *others) if name not in held and name not in tested]
     room = MOST_TEST_SHARE * (limit - least - sum(tested.values()))
     kept = min(folding.work, room)
     longest = room / folding.fits if folding.fits else math.inf
     left = (1 - RESERVE_SHARE) * limit - sum(tested.values()) - kept - saving
     allowance = Allowance(max(least - saving, left), None, tested, longest, spends_rest=kept >= folding.work)
-    return Terms(budget, limit, allowance, (*unheld, *dropped), kept, room >= folding.needed)
-
-
-def _least(method: Any, forecaster: Forecaster) -> float:
-    """Work of running a method that must run, and of its test."""
-    rows = forecaster.n_validation + forecaster.n_test
-    return forecaster.beginning(method) + (forecaster.evaluation(rows) if method.work else 0.0)
+    return Terms(budget, limit, allowance, tuple(dropped), kept, room >= folding.needed)
 
 
 def _fitting(names: Sequence[str], tests: Mapping[str, float], room: float) -> list[str]:

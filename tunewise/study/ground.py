@@ -18,7 +18,7 @@ from tunewise.figures import counted
 from tunewise.methods import get, obstacle, registered
 from tunewise.prompt import Prompt
 from tunewise.study.attempts import Attempts
-from tunewise.study.budget import Terms, settle
+from tunewise.study.budget import Terms, least_trials, settle
 from tunewise.study.folding import NO_FOLDS, Folding, folding_of, most_finalists
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.rates import WITHOUT_MODEL, checked_rates
@@ -115,7 +115,8 @@ def prepare(
         base, forecaster, more = _with_model(task, request, rates, expected)
     else:
         base, forecaster, more = _without_model(task, request)
-    terms = settle(request.budget, forecaster, methods, folding(task, base, methods, forecaster))
+    trials = least_trials(task.spec, base.base, methods, forecaster)
+    terms = settle(request.budget, forecaster, methods, trials, folding(task, base, methods, forecaster))
     kept = tuple(method for method in methods if method.name not in terms.dropped)
     dropped = [f"{name}: left out, the budget does not hold it and its test." for name in terms.dropped]
     return Ground(task, base, kept, forecaster, terms, (*request.notes, *more, *dropped))
