@@ -389,6 +389,9 @@ def test_another_margin_after_the_test_is_exploration(tmp_path: Path) -> None:
     strict = recommend(folder, margin=0)
     assert (strict.margin, strict.nominee, strict.rows_needed) == (0, "full", None)
     assert any("changed from 2 to 0 points" in warning for warning in strict.warnings)
+    one = recommend(folder, margin=1)
+    assert any("changed from 2 to 1 point after" in warning for warning in one.warnings)
+    assert any("within 1 point of" in reason for reason in one.reasons)
 
 
 def test_the_names_fixed_in_the_journal_before_the_test_stand(tmp_path: Path) -> None:

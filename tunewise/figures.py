@@ -75,6 +75,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def in_points(margin: float) -> str:
+    """A margin with its unit: `1 point`, `0.5 points`."""
+    return f"{margin:g} point{'' if margin == 1 else 's'}"
+
+
 def bytes_of(text: str, what: str) -> float:
     """The bytes that a size such as `4GB` or `800 MiB` names; raises SettingError, naming `what`, otherwise."""
     found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(?:(T|[KMG]I?)B?)?\s*", text.upper())
@@ -103,6 +108,6 @@ def not_shown(pick: str, nominee: str, margin: float, test: str) -> str:
         margin: in points.
         test: what to call the test.
     """
-    what = f"within {margin:g} point{'' if margin == 1 else 's'} of every other finalist" if margin else ""
+    what = f"within {in_points(margin)} of every other finalist" if margin else ""
     whom = "it" if pick == nominee else f"the cheaper {nominee}"
     return f"{test} could not show {whom} {what or 'as good as every other finalist'}"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tunewise import metrics
-from tunewise.figures import counted
+from tunewise.figures import counted, in_points
 from tunewise.reading.noise import Agreement
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.recommend.reasons import Findings, points
@@ -53,7 +53,7 @@ def _better_than_pick(findings: Findings) -> Iterator[str]:
 def _margin_changed(evidence: Evidence, findings: Findings) -> Iterator[str]:
     if not math.isclose(evidence.margin, findings.margin):
         yield (
-            f"The margin was changed from {evidence.margin:g} to {findings.margin:g} points after "
+            f"The margin was changed from {evidence.margin:g} to {in_points(findings.margin)} after "
             f"{evidence.opened}: read this as exploration, not as a test."
         )
 

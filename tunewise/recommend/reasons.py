@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tunewise.figures import counted, listed
+from tunewise.figures import counted, in_points, listed
 from tunewise.reading.answers import IMBALANCED, majority_share
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.rule import FEWEST_ROWS, SAME_COST, Verdict, adjusted
@@ -207,11 +207,12 @@ def _named(evidence: Evidence, findings: Findings) -> str:
     if reference is nominee:
         return (
             f"{_when(evidence, findings, nominee.candidate)}: it scored highest there "
-            f"({best}{_level(evidence, nominee)}), and no cheaper finalist came within {findings.margin:g} points."
+            f"({best}{_level(evidence, nominee)}), and no cheaper finalist came within "
+            f"{in_points(findings.margin)}."
         )
     return (
         f"{_when(evidence, findings, nominee.candidate)}: the cheapest finalist "
-        f"({nominee.finalist.validation_score:.3f}) within {findings.margin:g} points of the highest score "
+        f"({nominee.finalist.validation_score:.3f}) within {in_points(findings.margin)} of the highest score "
         f"there ({best}, {reference.candidate})."
     )
 
@@ -222,10 +223,10 @@ def _best_in_folds(evidence: Evidence, findings: Findings) -> str:
         best = f"{nominee.score:.3f}{_level(evidence, nominee)}"
         return (
             f"{nominee.candidate} has the highest score in the folds ({best}), and no cheaper "
-            f"{findings.other} came within {findings.margin:g} points."
+            f"{findings.other} came within {in_points(findings.margin)}."
         )
     return (
-        f"{nominee.candidate} is the cheapest ({nominee.score:.3f}) within {findings.margin:g} points of the "
+        f"{nominee.candidate} is the cheapest ({nominee.score:.3f}) within {in_points(findings.margin)} of the "
         f"highest score in the folds ({reference.score:.3f}, {reference.candidate})."
     )
 
@@ -256,7 +257,7 @@ def _when(evidence: Evidence, findings: Findings, nominee: str) -> str:
 def _shown(findings: Findings) -> str:
     worst, upper = max(findings.verdict.uppers.items(), key=lambda item: item[1])
     return (
-        f"The test shows it no more than {findings.margin:g} points below any {findings.other}: the largest "
+        f"The test shows it no more than {in_points(findings.margin)} below any {findings.other}: the largest "
         f"one-sided 95 % bound of (other − {findings.nominee}) is {points(upper)} points ({worst})."
     )
 
@@ -265,7 +266,7 @@ def _not_shown(evidence: Evidence, findings: Findings) -> str:
     uppers = findings.verdict.uppers
     over = [f"{name} {points(upper)}" for name, upper in uppers.items() if upper >= findings.margin / 100]
     text = (
-        f"The test could not show {findings.nominee} within {findings.margin:g} points of every "
+        f"The test could not show {findings.nominee} within {in_points(findings.margin)} of every "
         f"{findings.other}. One-sided 95 % bounds of (other − {findings.nominee}) in points: {', '.join(over)}."
     )
     if findings.reference == findings.nominee:
@@ -275,28 +276,29 @@ def _not_shown(evidence: Evidence, findings: Findings) -> str:
 
 
 def _needed(evidence: Evidence, findings: Findings) -> str:
-    text = f"The smallest margin that this test could have shown is {findings.smallest_margin:g} points."
+    assert findings.smallest_margin is not None  # what was not shown has bounds
+    text = f"The smallest margin that this test could have shown is {in_points(findings.smallest_margin)}."
     if findings.rows_needed is None:
         if findings.margin in (0, 100):
             return text
         if evidence.few_groups:
             return text + (
-                f" How many groups would show {findings.margin:g} points cannot be told from "
+                f" How many groups would show {in_points(findings.margin)} cannot be told from "
                 f"{counted(evidence.units, 'group')}; more rows of the same add little."
             )
         best, nominee = max(evidence.entries, key=lambda entry: entry.score), evidence.entry(findings.nominee)
         return text + (
             f" More rows would not help: by its 95 % interval some finalist is better by more than "
-            f"{findings.margin:g} points; on these {best.candidate} lies "
+            f"{in_points(findings.margin)}; on these {best.candidate} lies "
             f"{points(best.score - nominee.score)} points above {findings.nominee}."
         )
     if findings.rows_needed <= len(evidence.targets):
         return text + (
             f" Of candidates equally good, {_test_rows(evidence, findings.rows_needed)} would show "
-            f"{findings.margin:g} points four times in five; these were {len(evidence.targets):,}."
+            f"{in_points(findings.margin)} four times in five; these were {len(evidence.targets):,}."
         )
     return text + (
-        f" About {_test_rows(evidence, findings.rows_needed)} would show {findings.margin:g} points, if the "
+        f" About {_test_rows(evidence, findings.rows_needed)} would show {in_points(findings.margin)}, if the "
         "candidates are in truth equally good (80 % power)."
     )
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from tunewise.figures import in_points
 from tunewise.report import answers, aspects, costs, facts, learning, tables
 from tunewise.report.records import Run
 from tunewise.report.usage import how_to_use
 from tunewise.report.verdict import verdict
-from tunewise.report.words import metric_name, plain
+from tunewise.report.words import metric_name
 
 TITLES = {
     "verdict": "Verdict",
@@ -34,13 +35,14 @@ def sections(run: Run) -> dict[str, Any]:
     """The template's variables: words and drawings, nothing left to compute."""
     choice = answers.is_choice(run)
     scores = [] if choice else answers.row_scores(run)
+    margin = run.recommendation.margin if run.recommendation else None
     folds, has_test = len(run.task.values.get("folds", ())), bool(run.task.section("splits").values.get("test"))
     return {
         "titles": _titles(run),
         "name": run.info.text("name") or run.folder.resolve().name,
         "about": _about(run),
         "metric": metric_name(run.metric),
-        "margin": plain(run.recommendation.margin if run.recommendation else None),
+        "margin": "" if margin is None else in_points(margin),
         "chosen_in": folds if has_test else 0,
         "folds": 0 if has_test else folds,
         "verdict": verdict(run),

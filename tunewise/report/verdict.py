@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunewise.figures import listed, not_shown
+from tunewise.figures import NOTHING, in_points, listed, not_shown
 from tunewise.report.records import Recommendation, Run
 from tunewise.report.words import (
     count,
@@ -16,7 +16,6 @@ from tunewise.report.words import (
     interval,
     metric_name,
     p_value,
-    plain,
     points,
     points_interval,
     score,
@@ -82,7 +81,7 @@ def verdict(run: Run) -> Verdict:
 
 def _claim(told: Recommendation) -> str:
     """The status in plain words."""
-    margin = f"{plain(told.margin)} {'point' if told.margin == 1 else 'points'}"
+    margin = NOTHING if told.margin is None else in_points(told.margin)
     if told.status == "superior":
         return "better than every other finalist"
     if told.status == "non-inferior":
