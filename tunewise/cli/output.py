@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tunewise import figures
 from tunewise.cost import Works, always
-from tunewise.figures import counted
+from tunewise.figures import counted, in_points
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -232,7 +232,7 @@ def headline(recommendation: Any) -> str:
         decided = "" if pick == nominee else ", so the highest validation score decided"
         standing = figures.not_shown(pick, nominee, margin, "this test") + decided
     else:
-        standing = STANDING[recommendation.status].format(margin=f"{margin:g} point{'' if margin == 1 else 's'}")
+        standing = STANDING[recommendation.status].format(margin=in_points(margin))
     if recommendation.left_out:
         standing += ", of those that do what is asked"
     rows = counted(recommendation.n_test, "test row")

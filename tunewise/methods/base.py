@@ -27,6 +27,11 @@ SearchSpace = dict[str, Distribution]
 """Hyper-parameters by name; one that is left out keeps the default of its field."""
 
 
+def first_of(space: SearchSpace) -> dict[str, Any]:
+    """The most promising settings of a search space."""
+    return {name: values[0] for name, values in space.items()}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the study says of a candidate it has scored."""

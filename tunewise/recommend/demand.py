@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from tunewise.cost import Demand, break_even
+from tunewise.figures import in_points
 from tunewise.recommend.evidence import Entry, Evidence
 from tunewise.rule import Verdict
 
@@ -133,8 +134,8 @@ def _of_runner_up(evidence: Evidence, ask: Ask, runner_up: str, margin: float) -
     for other in nearest_first:
         if ask(evidence, other).pick == runner_up:
             return (
-                f"With a margin of {other:g} points instead of {margin:g}, the runner-up {runner_up} would be the "
-                "pick; no number of requests makes it so."
+                f"With a margin of {in_points(other)} instead of {margin:g}, the runner-up {runner_up} would be "
+                "the pick; no number of requests makes it so."
             )
-    neither = f"No number of requests, and no margin up to {MARGINS[-1]:g} points"
+    neither = f"No number of requests, and no margin up to {in_points(MARGINS[-1])}"
     return f"{neither}, makes the runner-up {runner_up} the pick."

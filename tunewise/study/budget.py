@@ -15,10 +15,11 @@ from typing import Any
 
 from tunewise.adapted import ModelRef
 from tunewise.errors import BudgetError
+from tunewise.methods.base import first_of
 from tunewise.settings import Budget
 from tunewise.study.folding import NO_FOLDS, Folding
 from tunewise.study.forecast import Forecaster
-from tunewise.study.ladders import LEAST_SHARE
+from tunewise.study.ladders import least_passes
 from tunewise.study.policy import RESERVE_SHARE
 from tunewise.study.proposals import Allowance
 from tunewise.task import TaskSpec
@@ -87,10 +88,9 @@ def least_trials(
     least = {}
     for method in methods:
         if method.starts_from is None:
-            space = method.search_space(spec, model, forecaster.n_train)
-            settings = {name: values[0] for name, values in space.items()}
+            settings = first_of(method.search_space(spec, model, forecaster.n_train))
             if "epochs" in settings:
-                settings["epochs"] = math.ceil(settings["epochs"] * LEAST_SHARE)
+                settings["epochs"] = least_passes(settings["epochs"])
             least[method.name] = forecaster.fit(method, settings, int(settings.get("shots", 0)))
     return least
 

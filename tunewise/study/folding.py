@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewise.adapted import ModelRef
+from tunewise.methods.base import first_of
 from tunewise.study.forecast import Forecaster
 from tunewise.study.policy import PREFERRED_SHARE
 from tunewise.task import Task, TaskSpec
@@ -56,8 +57,7 @@ def folding_of(
         most: finalists.
     """
     fits, n_train = fits_of(folds), forecaster.n_train
-    spaces = {method.name: method.search_space(spec, model, n_train) for method in methods}
-    settings = {method: {name: values[0] for name, values in space.items()} for method, space in spaces.items()}
+    settings = {method.name: first_of(method.search_space(spec, model, n_train)) for method in methods}
     works, whole = [], []
     for method in methods:
         # A chain without what it starts from cannot run.

@@ -25,6 +25,11 @@ On real outcomes of six tasks with 128 labelled rows (benchmarks/evidence/passes
 points below it at a third of their passes, 9 and 12 above at half."""
 
 
+def least_passes(passes: int) -> int:
+    """Of its passes, those that a trial must keep where it is shortened."""
+    return math.ceil(passes * LEAST_SHARE)
+
+
 @dataclass(frozen=True)
 class Ladder:
     """A tuned method with the rates that it will try."""
@@ -45,7 +50,7 @@ class Ladder:
     @property
     def least(self) -> int:
         """Passes that it must keep where it is shortened."""
-        return math.ceil((self.whole or self.epochs) * LEAST_SHARE)
+        return least_passes(self.whole or self.epochs)
 
     @property
     def rung(self) -> int:

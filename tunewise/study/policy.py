@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tunewise.methods.base import first_of
 from tunewise.study.evaluation import preference
 from tunewise.study.forecast import BATCH_SIZE, Forecaster
 from tunewise.study.ladders import Ladder, fit_in, leading, shortened
@@ -76,13 +77,8 @@ class Race:
     def go(self) -> None:
         """Run the whole policy."""
         prompts = [m for m in self.methods if m.family == "prompt engineering"]
-        baselines = [method for method in self.methods if method.family == "baseline"]
-        self._do_all(
-            [
-                replace(self._proposal(m, {}, "baseline", None), forecast_work=self.forecaster.beginning(m))
-                for m in baselines
-            ]
-        )
+        baselines = [self._proposal(m, {}, "baseline", None) for m in self.methods if m.family == "baseline"]
+        self._do_all([replace(one, forecast_work=self.forecaster.fit(one.method, {})) for one in baselines])
         self._prompts(prompts)
         self._waiting = [method for method in self.methods if _is_tuned(method)]
         climbed: list[Ladder] = []
@@ -145,7 +141,7 @@ class Race:
             space = method.search_space(self.spec, self.model, self.forecaster.n_train)
             wanted: list[Proposal] = []
             for number, parameters in enumerate(_grid(space)):
-                work = self.forecaster.prompt_trial(parameters.get("shots", 0)) + self.forecaster.beginning(method)
+                work = self.forecaster.fit(method, parameters, parameters.get("shots", 0))
                 promised = math.fsum(proposal.forecast_work for proposal in wanted)
                 holds = promised + work <= self._left() and work <= self._longest(method)
                 if not holds or self._trials_left() < number + 1 + kept_back:
@@ -230,7 +226,7 @@ class Race:
         if method.starts_from is not None or self.forecaster.n_validation < ROWS_FOR_RATES:
             rates = rates[:1]
         epochs = int(space.pop("epochs")[0])
-        fixed = {name: values[0] for name, values in space.items()}
+        fixed = first_of(space)
         # A chain follows the plain method at whose best rate it goes.
         plain = self._plain_of(method)
         promise = min(self.promise.get(family, 0.0) for family in {method.family, *(one.family for one in plain)})
