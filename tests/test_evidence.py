@@ -290,9 +290,28 @@ def test_trials_are_held_against_the_best_prompt_pass_by_pass(script: ModuleType
             assert whole == 6
     assert found["lora", 6, 6] > found["lora", 3, 6] > found["lora", 1, 6]
     assert "  lora                3 of  6 passes" in passes.table([found])
-    shares = passes.best_at(case)
-    assert len(shares) == sum("learning_rate" in line["parameters"] for line in case.listed())
-    assert all(0 < share <= 1 for share in shares)
+
+
+@outcomes_of_a_grid
+def test_a_training_made_again_is_scored_where_the_first_ended_and_where_it_was_best(
+    script: ModuleType, case: Any
+) -> None:
+    passes = importlib.import_module("passes")
+    right = case.facts["targets"]["validation"]
+    first, second = (
+        case.with_lines([line for line in case.lines if line["method"] in ("zero-shot", "lora")][-2:])
+        for _ in range(2)
+    )
+    for line in (*first.lines, *second.lines):
+        for place, check in enumerate(line["checks"]):
+            check["value"] = 1.0 if place == 0 else 0.5
+            check["outputs"] = "." * len(right) if place == 0 else right
+    group = passes.alike([first, replace(second, cell=script.Cell("trec", 128, 1))], [])
+    (pair,) = group
+    assert list(passes.made_again(pair)) == [("lora", 1.0)] * 2 * sum(
+        line["method"] == "lora" for line in first.lines
+    )
+    assert "lora              100.0" in passes.again_table([pair])
 
 
 @outcomes_of_a_grid
@@ -325,8 +344,9 @@ def test_a_cell_in_folds_is_chosen_on_the_answers_to_all_of_them(
     chooser = choosers.in_fifths(cases)
     assert (chooser.folds, chooser.most) == (5, choosers.FINALISTS)
     for line, value in zip(chooser.case.lines, chooser.values, strict=True):
-        # The first fold chose the check, so the rows of the others choose among trials.
-        place = [check["value"] for check in line["checks"]].index(max(check["value"] for check in line["checks"]))
+        # A training ends at its last check; of anything else the first fold chose the check.
+        values = [check["value"] for check in line["checks"]]
+        place = len(values) - 1 if "learning_rate" in line["parameters"] else values.index(max(values))
         pairs = [
             pair
             for case in cases[1:]

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from outcomes import Case, Line, Replayed, best_of_each
+from outcomes import Case, Line, Replayed, best_of_each, is_tuned, preferred_check
 
 from tunewise import metrics
 from tunewise.methods import get
@@ -26,7 +26,7 @@ from tunewise.reading.folds import CHOOSING
 from tunewise.rule import Finalist, nominate
 from tunewise.statistics import ScoresOf
 from tunewise.study.advice import promise
-from tunewise.study.budget import MOST_TEST_SHARE
+from tunewise.study.budget import MOST_FOLDS_SHARE
 from tunewise.study.evaluation import preference
 from tunewise.study.folding import FINALISTS, fits_of, folding_of, going_on
 from tunewise.study.policy import MORE_SEEDS, RESERVE_SHARE, Race
@@ -199,7 +199,7 @@ class InFolds(Chooser):
         """A study with so much work for its search and its folds."""
         case = self.case
         folding = folding_of(case.spec, None, case.methods, case.forecaster, self.folds, self.most)
-        room = MOST_TEST_SHARE * limit
+        room = MOST_FOLDS_SHARE * limit
         if self.on_split is not None and room < folding.needed:
             return self.on_split.raced(limit)
         kept, left = min(folding.work, room), (1 - RESERVE_SHARE) * limit
@@ -227,10 +227,8 @@ class InFolds(Chooser):
         method = get(line["method"])
         if method.work is None:
             return 0.0
-        last = line["checks"][-1]["step"]
-        share = line["step"] / last if "epochs" in line["parameters"] and last else 1.0
         start = best.get(method.starts_from or "")
-        return fits_of(self.folds) * (share * self.case.whole(line) + (self.case.whole(start) if start else 0.0))
+        return fits_of(self.folds) * (self.case.whole(line) + (self.case.whole(start) if start else 0.0))
 
 
 def drawn(case: Case, draws: int, validation: int | None = None) -> Iterator[InFolds]:
@@ -321,8 +319,9 @@ def in_fifths(cases: Sequence[Case]) -> InFolds:
 
     Those of the first screened, and chose settings and steps; they are no part of it, as in a study.
 
-    A trial is used at the check that the first fold prefers, and is worth the mean over the folds of what it
-    scores on rows that no study saw: what is handed over, fitted on all rows, is not among what the grid keeps.
+    A training is used at its last check, as it is made again in a study, anything else at the one that the first
+    fold prefers. It is worth the mean over the folds of what it scores on rows that no study saw, at the check
+    that each fold preferred: what is handed over, fitted on all rows, is not among what the grid keeps.
 
     Args:
         cases: of the folds, the one that screens first.
@@ -333,8 +332,7 @@ def in_fifths(cases: Sequence[Case]) -> InFolds:
     targets = [target for case in cases[1:] for target in case.texts(case.facts["targets"]["validation"])]
     values = []
     for screened, *others in zip(*(case.lines for case in cases), strict=True):
-        preferred = max(screened["checks"], key=lambda check: preference(check["value"], check["log_loss"]))
-        place = screened["checks"].index(preferred)
+        place = len(screened["checks"]) - 1 if is_tuned(screened) else preferred_check(screened)
         answers = [
             answer
             for case, line in zip(cases[1:], others, strict=True)

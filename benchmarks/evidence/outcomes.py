@@ -17,6 +17,7 @@ from tunewise.methods import get, registered
 from tunewise.methods.base import Verdict
 from tunewise.reading.folds import FEWEST_VALIDATION
 from tunewise.study.advice import Situation
+from tunewise.study.evaluation import preference
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.proposals import Outcome, Proposal
 from tunewise.task import Choices, TaskSpec, Text
@@ -262,6 +263,12 @@ class Replayed:
 def is_tuned(line: Line) -> bool:
     """Whether it was trained."""
     return "learning_rate" in line["parameters"]
+
+
+def preferred_check(line: Line) -> int:
+    """The place of the check that a trial is used at, by its own validation rows."""
+    checks = line["checks"]
+    return max(range(len(checks)), key=lambda at: preference(checks[at]["value"], checks[at]["log_loss"]))
 
 
 def best_of_each(lines: Sequence[Line]) -> dict[str, Line]:

@@ -1,20 +1,29 @@
-"""How tuned trials stand on their way, against the best prompt: what a trial is worth that is cut short.
+"""How tuned trials stand on their way: what one is worth that is cut short, and where one ends that is made again.
 
 Of every tuned method its first setting, on the validation rows of each cell: the best score up to each pass minus
 that of the best prompt, the mean over cells, and on how many the prompt is better. The best of more checks is
-higher by chance too, and so is the best prompt of several. Last, how far into its steps a tuned trial of any
-setting is at its best on validation, where the study uses it.
+higher by chance too, and so is the best prompt of several.
+
+A finalist is made again in the other folds and from all rows. Two draws of a task, or two folds of it, are such
+trainings of the same setting: at the last check of the first, the second scores more or less on its own validation
+rows than at the check that those of the first preferred. The mean over all pairs of each task, and over tasks with
+its interval.
 
     python benchmarks/evidence/passes.py
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from outcomes import Case, cases, is_tuned
+from cells import Cell
+from choosers import aligned
+from outcomes import Case, Line, cases, in_folds, is_tuned, preferred_check
+from replay import over_tasks, points
 
+from tunewise import metrics
 from tunewise.study.forecast import BATCH_SIZE, steps_of
 
 Ahead = Mapping[tuple[str, int, int], float]
@@ -49,13 +58,43 @@ def table(found: list[Ahead]) -> str:
     return "\n".join(lines)
 
 
-def best_at(case: Case) -> list[float]:
-    """The step that each tuned trial of one cell is used at, over all its steps."""
-    return [line["step"] / line["checks"][-1]["step"] for line in case.listed() if is_tuned(line)]
+def alike(found: Sequence[Case], folds: Sequence[Sequence[Case]]) -> Iterator[Sequence[Case]]:
+    """Cells that were trained at the same settings: the draws of a task, and its folds."""
+    sizes: dict[tuple[str, int], list[Case]] = {}
+    for case in found:
+        sizes.setdefault((case.cell.task, case.cell.rows), []).append(case)
+    yield from (aligned(some) for some in (*sizes.values(), *folds) if len(some) > 1)
+
+
+def made_again(trained: Sequence[Case]) -> Iterator[tuple[str, float]]:
+    """Of each ordered pair: the method, and the second's score where the first ended minus where that was best."""
+    for first, second in itertools.permutations(trained, 2):
+        for one, other in zip(first.lines, second.lines, strict=True):
+            if is_tuned(one):
+                last = min(len(one["checks"]), len(other["checks"])) - 1
+                preferred = min(preferred_check(one), last)
+                yield one["method"], score_at(second, other, last) - score_at(second, other, preferred)
+
+
+def score_at(case: Case, line: Line, place: int) -> float:
+    """On the validation rows of the case, at one of the checks."""
+    answers, targets = line["checks"][place]["outputs"], case.facts["targets"]["validation"]
+    return float(metrics.get(case.spec.metric).score(case.texts(answers), case.texts(targets)))
+
+
+def again_table(groups: Sequence[Sequence[Case]]) -> str:
+    """One line a method and number of rows."""
+    gained: dict[tuple[int, str], list[tuple[Cell, float]]] = {}
+    for group in groups:
+        for method, value in made_again(group):
+            gained.setdefault((group[0].cell.rows, method), []).append((group[0].cell, value))
+    lines = ["made again from other rows: points at the last check above the one that the first preferred"]
+    for (rows, method), values in sorted(gained.items()):
+        lines.append(f"  {rows:4} rows  {method:18}{points(over_tasks(values))}   {len(values)} pairs")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
     found = list(cases())
     print(table([ahead(case) for case in found]))
-    shares = [share for case in found for share in best_at(case)]
-    print(f"{len(shares)} tuned trials are used at {statistics.fmean(shares):.2f} of their steps in the mean")
+    print(again_table(list(alike(found, list(in_folds())))))

@@ -258,7 +258,25 @@ def test_a_method_too_dear_for_the_folds_takes_nothing_from_the_others(tiny_fold
     assert not first["with"]["cut_short"]
 
 
-def test_a_fit_in_a_fold_ends_at_the_step_that_was_preferred(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_training_is_made_again_to_its_last_step_anything_else_to_its_best() -> None:
+    events: list[dict[str, Any]] = []
+    for trial, parameters, reported, best in (
+        ("zero-shot-1", {}, (1, 2, 3, 4, 5), 3),
+        ("lora-1", {"epochs": 6, "batch_size": 8}, (8, 16, 24), 8),
+        ("soft-prompt-1", {"epochs": 16, "batch_size": 8}, (), 0),
+    ):
+        started = {"method": trial.rpartition("-")[0], "parameters": parameters, "n_train": 48, "seed": 0}
+        events.append({"event": "started", "trial": trial, **started})
+        events += [{"event": "reported", "trial": trial, "step": step} for step in reported]
+        events.append({"event": "finished", "trial": trial, "step": best})
+    assert {name: made.step for name, made in made_by(events).items()} == {
+        "zero-shot-1": 3,
+        "lora-1": 24,
+        "soft-prompt-1": 0,
+    }
+
+
+def test_a_fit_in_a_fold_ends_after_as_many_passes(tiny_folder: Path, tmp_path: Path) -> None:
     task = folded(few())
     model = api.fit(task, method="zero-shot", model=str(tiny_folder)).adapted
     for step, rows, expected in ((8, 48, 8), (8, 60, 11), (16, 60, 21)):

@@ -25,7 +25,9 @@ class Made:
     method: Any
     parameters: Mapping[str, Any]
     step: int
-    """Of its best candidate, by the study's validation rows."""
+    """At which it is made again: of a training the last that it reached, else that of its best candidate.
+
+    The step that a few rows prefer of one training is not what is best for another (docs/decisions/0011)."""
     rows: int
     """That it was trained on."""
     start: Made | None
@@ -44,7 +46,7 @@ class Made:
         return start + forecaster.fit(self.method, self.parameters, self.shots)
 
     def step_on(self, rows: int) -> int:
-        """The step of its best candidate after as many passes over another number of rows."""
+        """The step after as many passes over another number of rows."""
         if "epochs" not in self.parameters:
             return self.step
         size = self.parameters.get("batch_size", BATCH_SIZE)
@@ -55,16 +57,21 @@ def made_by(events: Iterable[Event]) -> dict[str, Made]:
     """Every trial that finished, by its name; repeats with other seeds too."""
     found: dict[str, Made] = {}
     started: dict[str, Event] = {}
+    reached: dict[str, int] = {}
     for event in events:
         if event["event"] == "started":
             started[event["trial"]] = event
+        if event["event"] == "reported":
+            reached[event["trial"]] = event["step"]
         if event["event"] == "finished":
-            begun = started[event["trial"]]
-            found[event["trial"]] = Made(
-                trial=event["trial"],
+            trial = event["trial"]
+            begun = started[trial]
+            trained = "epochs" in begun["parameters"] and trial in reached
+            found[trial] = Made(
+                trial=trial,
                 method=get(begun["method"]),
                 parameters=begun["parameters"],
-                step=event["step"],
+                step=reached[trial] if trained else event["step"],
                 rows=begun["n_train"],
                 start=found.get(begun.get("start_from") or ""),
                 cut_short=event.get("cut_short", False),
@@ -88,8 +95,8 @@ def make_again(
         made: settings and steps.
         base: the base model with the task's plain prompt.
         rows: to train on.
-        validation: rows whose inputs must fit the model; where `trial` has none to score candidates on, the step
-            that the study found best is taken.
+        validation: rows whose inputs must fit the model; where `trial` has none to score candidates on, it ends at
+            the step of `made`.
         trial: meters the work.
         more_seed: added to the seed of `trial` for what is learnt; what it starts from is made as it was.
         goes_on: whether it goes on from a kept state, whose work holds what making its start took.

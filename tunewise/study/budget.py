@@ -28,6 +28,8 @@ TEST_MARGIN = 1.15
 """The test is forecast with this allowance: it must not be what runs out."""
 MOST_TEST_SHARE = 0.5
 """Of what zero-shot and its test leave of a budget, at most this goes to the tests of the others."""
+MOST_FOLDS_SHARE = 0.6
+"""Of what they and the tests leave, at most this goes to the other folds."""
 SAVING_SECONDS = 5.0
 """Leaderboard, recommendation and page."""
 
@@ -46,7 +48,7 @@ class Terms:
     folds: float = 0.0
     """Work put aside for the finalists in the other folds, where there are folds."""
     holds_folds: bool = True
-    """Whether that is enough for a finalist of average price, and for a tuned one whatever its best step."""
+    """Whether that is enough for a finalist of average price, and for a tuned one."""
 
     @property
     def reserve(self) -> float:
@@ -112,7 +114,7 @@ def settle(
         forecaster: of the task.
         methods: to compare.
         trials: work of the first trial of each method, as `least_trials` gives it.
-        folding: what the other folds take; they get half of the budget at most.
+        folding: what the other folds take; they get three fifths of the budget at most.
 
     Raises:
         BudgetError: it holds none; the message says what that would take.
@@ -150,7 +152,7 @@ def settle(
         for name in _fitting(others, tests, MOST_TEST_SHARE * (limit - least - sum(tested.values())))
     }
     dropped = [name for name in (*always, *others) if name not in held and name not in tested]
-    room = MOST_TEST_SHARE * (limit - least - sum(tested.values()))
+    room = MOST_FOLDS_SHARE * (limit - least - sum(tested.values()))
     kept = min(folding.work, room)
     longest = room / folding.fits if folding.fits else math.inf
     left = (1 - RESERVE_SHARE) * limit - sum(tested.values()) - kept - saving

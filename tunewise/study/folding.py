@@ -16,7 +16,6 @@ from typing import Any
 from tunewise.adapted import ModelRef
 from tunewise.methods.base import first_of
 from tunewise.study.forecast import Forecaster
-from tunewise.study.policy import PREFERRED_SHARE
 from tunewise.task import Task, TaskSpec
 
 FINALISTS = 4
@@ -30,7 +29,7 @@ class Folding:
     work: float = 0.0
     """Of as many finalists as there may be."""
     needed: float = 0.0
-    """Of one on average, and of the cheapest that is tuned, to its last step."""
+    """Of one on average, and of the cheapest that is tuned."""
     fits: float = 0.0
     """Of each, in fits like that on the first fold."""
 
@@ -58,7 +57,7 @@ def folding_of(
     """
     fits, n_train = fits_of(folds), forecaster.n_train
     settings = {method.name: first_of(method.search_space(spec, model, n_train)) for method in methods}
-    works, whole = [], []
+    works, trained = [], []
     for method in methods:
         # A chain without what it starts from cannot run.
         if method.work is not None and method.starts_from in (None, *settings):
@@ -67,11 +66,11 @@ def folding_of(
             tuned = method.work.startswith("train")
             fit = forecaster.fit(method, settings[method.name], shots)
             start = forecaster.prompt_trial(shots) if prompt is not None else 0.0
-            answers = forecaster.evaluation(n_train, tuned=tuned)
-            works.append(fits * (fit * (PREFERRED_SHARE if tuned else 1.0) + start) + answers)
-            whole += [fits * (fit + start)] if tuned else []
+            again = fits * (fit + start)
+            works.append(again + forecaster.evaluation(n_train, tuned=tuned))
+            trained += [again] if tuned else []
     works.sort(reverse=True)
-    needed = max(statistics.fmean(works or [0.0]), min(whole, default=0.0))
+    needed = max(statistics.fmean(works or [0.0]), min(trained, default=0.0))
     return Folding(math.fsum(works[:most]), needed, fits)
 
 

@@ -259,17 +259,12 @@ class Folds:
         return made_by(self._events)
 
     def _price(self, row: Row, what: str) -> float:
-        """Work or seconds of the fits to come, by what the trial took with its start; 0 without a model.
-
-        They end at the step that was preferred, and nothing is checked on the way.
-        """
+        """Work or seconds of the fits to come, by what the trial took with its start; 0 without a model."""
         taken = {event["trial"]: event[what] for event in self._events if event["event"] == "finished"}
-        steps = {event["trial"]: event["step"] for event in self._events if event["event"] == "reported"}
         made: Made | None = self._made[row.trial]
         once = 0.0
         while made is not None and made.method.work is not None:
-            share = made.step / max(made.step, steps.get(made.trial, 0)) if "epochs" in made.parameters else 1.0
-            once += share * taken[made.trial]
+            once += taken[made.trial]
             made = made.start
         return fits_of(len(self.task.folds)) * once
 

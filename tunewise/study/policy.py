@@ -41,10 +41,6 @@ TOLERANCE = 1.25
 """By which a trial may take more than its forecast although others that are asked for with it need the rest."""
 ROWS_FOR_RATES = 20
 """Validation rows below which every method goes at its first rate: on so few, rungs were never tried."""
-PREFERRED_SHARE = 0.71
-"""Of its steps, where the one that a tuned trial is used at lies on average; fits in the other folds end there.
-
-The mean over 108 tuned trials on nine cells of real outcomes with 128 labelled rows (docs/benchmarks.md)."""
 RESERVE_SHARE = 0.07
 """Of the budget, kept for saving, reporting and forecasts that were too low."""
 TOO_DEAR_AGAIN = "left out, it could not be done again in the other folds."
@@ -143,7 +139,7 @@ class Race:
             for number, parameters in enumerate(_grid(space)):
                 work = self.forecaster.fit(method, parameters, parameters.get("shots", 0))
                 promised = math.fsum(proposal.forecast_work for proposal in wanted)
-                holds = promised + work <= self._left() and work <= self._longest(method)
+                holds = promised + work <= self._left() and work <= self.allowance.longest
                 if not holds or self._trials_left() < number + 1 + kept_back:
                     ended = f"ended after {number} of its prompts, the budget holds no more."
                     self.runner.say(
@@ -174,10 +170,8 @@ class Race:
             self.runner.say(f"{method.name}: left out, there is no finished {method.starts_from} to start from.")
         self._give_up(chains)
         found = [self._whole_ladder(method) for method in self._waiting]
-        able = [one for one in found if self._once(one) <= self.allowance.longest / PREFERRED_SHARE]
-        if not self._tuned_before and not any(self._redone(one) for one in able if one in leading(found)):
-            # The first fits there whole, so that one does whichever step it is used at: the most promising goes
-            # with fewer passes, rather than another one with fewer.
+        able = [one for one in found if self._redone(one)]
+        if not self._tuned_before and not any(one in leading(found) for one in able):
             short = shortened(found, self._redone)
             able = [short, *(one for one in able if one.method is not short.method)] if short else able
         for ladder in found:
@@ -186,15 +180,9 @@ class Race:
         return able
 
     def _first(self, ladders: Sequence[Ladder]) -> Ladder | None:
-        """The one to climb: the most promising that fits in the other folds; if none does, shortened."""
-        able = [ladder for ladder in leading(ladders) if self._starts(ladder.method)]
-        surely = [ladder for ladder in able if self._redone(ladder)]
-        if surely:
-            return min(surely, key=lambda one: one.standing)
-        short = shortened([one for one in ladders if self._starts(one.method)], self._redone)
-        for ladder in ladders if short is None else ():
-            self.runner.say(f"{ladder.method.name}: {TOO_DEAR_AGAIN}")
-        return short
+        """The one to climb: the most promising that waits for no other."""
+        ready = [ladder for ladder in leading(ladders) if self._starts(ladder.method)]
+        return min(ready, key=lambda one: one.standing, default=None)
 
     def _starts(self, method: Any) -> bool:
         """Whether what it starts from is there: the base model, or a finished trial."""
@@ -202,11 +190,7 @@ class Race:
 
     def _redone(self, ladder: Ladder) -> bool:
         """Whether a trial of it could be done again in the other folds."""
-        return self._once(ladder) <= self._longest(ladder.method)
-
-    def _longest(self, method: Any) -> float:
-        """Work that a trial may take now to be done again in the other folds."""
-        return self.allowance.longest / (PREFERRED_SHARE if _is_tuned(method) and self._tuned_before else 1.0)
+        return self._once(ladder) <= self.allowance.longest
 
     @property
     def _tuned_before(self) -> bool:
@@ -381,7 +365,7 @@ class Race:
                 limit = self._work_of(proposal.trial) + room
                 if proposal.method.work is not None:
                     start = self._work_of(proposal.start_from) if proposal.start_from else 0.0
-                    limit = min(limit, self._longest(proposal.method) - start)
+                    limit = min(limit, self.allowance.longest - start)
             limited.append(replace(proposal, work_limit=limit))
         outcomes = self.runner.run_all(limited)
         for proposal, outcome in zip(proposals, outcomes, strict=True):
