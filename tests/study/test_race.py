@@ -553,6 +553,23 @@ def test_prompts_that_do_not_fit_are_left_out_with_their_test() -> None:
     assert runner.said == ["few-shot: left out, the budget does not hold it."]
 
 
+def test_a_prompt_that_does_not_fit_keeps_no_shorter_one_out() -> None:
+    methods = [method for method in METHODS if method.name in {"majority", "few-shot"}]
+    few_shot = registered()["few-shot"]
+    long, short = few_shot.search_space(SPEC, None, FORECASTER.n_train)["shots"]
+    works = [FORECASTER.fit(few_shot, {"shots": shots}, shots) for shots in (short, long)]
+    assert works[0] < works[1]
+    between = sum(works) / 2
+    first = FORECASTER.fit(registered()["majority"], {})
+    for allowance in (Allowance(1e15, None, longest=between), Allowance(first + between, None)):
+        runner = Pretending()
+        Race(SPEC, None, methods, FORECASTER, allowance, runner, seeds=()).go()
+        asked = [one.parameters["shots"] for one in runner.asked if one.method.name == "few-shot"]
+        assert asked == [short] * (2 if allowance.longest < math.inf else 1)
+        assert runner.given_up == []
+        assert runner.said == [f"few-shot: {len(asked)} of its 4 prompts, the budget holds no more."]
+
+
 def test_a_chain_without_a_prompt_to_start_from_takes_no_others_place() -> None:
     runner = Pretending()
     methods = [method for method in METHODS if method.name in {"majority", "lora", "prompt-then-lora"}]

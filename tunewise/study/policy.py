@@ -134,31 +134,32 @@ class Race:
         for place, method in enumerate(methods):
             # Zero-shot always; of what is left in trials, a plain tuned method has one at least.
             kept_back = 1 if place and plain else 0
-            space = method.search_space(self.spec, self.model, self.forecaster.n_train)
+            space = list(_grid(method.search_space(self.spec, self.model, self.forecaster.n_train)))
             wanted: list[Proposal] = []
-            for number, parameters in enumerate(_grid(space)):
+            missing = ""
+            for parameters in space:
                 work = self.forecaster.fit(method, parameters, parameters.get("shots", 0))
-                promised = math.fsum(proposal.forecast_work for proposal in wanted)
-                holds = promised + work <= self._left() and work <= self.allowance.longest
-                if not holds or self._trials_left() < number + 1 + kept_back:
-                    ended = f"ended after {number} of its prompts, the budget holds no more."
-                    self.runner.say(
-                        f"{method.name}: {ended if number else 'left out, the budget does not hold it.'}"
-                    )
-                    break
-                over = self.spent + promised + work > limit
-                if number and (over or len(self.outcomes) - before + number + 1 > most):
-                    left = "work" if over else "trials"
-                    self.runner.say(
-                        f"{method.name}: ended after {number} of its prompts, to leave {left} for tuning."
-                    )
-                    break
-                wanted.append(replace(self._proposal(method, parameters, "prompt", None), forecast_work=work))
-            if wanted:
-                self._do_all(wanted)
-                self._free_unless_tested(method)
-            else:
+                promised = work + math.fsum(proposal.forecast_work for proposal in wanted)
+                trials = len(wanted) + 1
+                # A shorter prompt may fit where a longer one does not.
+                too_dear = promised > self._left() or work > self.allowance.longest
+                if too_dear or trials + kept_back > self._trials_left():
+                    missing = missing or "the budget holds no more"
+                elif wanted and self.spent + promised > limit:
+                    missing = "to leave work for tuning"
+                elif wanted and len(self.outcomes) - before + trials > most:
+                    missing = "to leave trials for tuning"
+                else:
+                    one = self._proposal(method, parameters, "prompt", None)
+                    wanted.append(replace(one, forecast_work=work))
+            if not wanted:
+                self.runner.say(f"{method.name}: left out, the budget does not hold it.")
                 self._give_up([method])
+                continue
+            if missing:
+                self.runner.say(f"{method.name}: {len(wanted)} of its {len(space)} prompts, {missing}.")
+            self._do_all(wanted)
+            self._free_unless_tested(method)
 
     def _able(self) -> list[Ladder]:
         """Ladders of the waiting methods that can start, and can be done again in the other folds."""
