@@ -28,7 +28,7 @@ test: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Peers live in .venv-peers, together with Tunewise, so that both sides use the same torch and transformers, and so
 # that their pins never meet ours.  make bench BENCH=--quick  only proves that everything runs.
