@@ -124,5 +124,5 @@ def decoded(letters: str | Sequence[str], labels: Sequence[str]) -> list[str]:
 
 
 def preferred(line: Mapping[str, Any]) -> tuple[float, float]:
-    """Sorts trials as a study does, best last."""
+    """Sorts trials, and the checks of one, as a study does, best last."""
     return preference(line["value"], line["log_loss"])

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
+import cells
 import numpy as np
 from numpy.typing import NDArray
 from outcomes import Case, Line, Replayed, best_of_each, is_tuned, preferred_check
@@ -27,7 +28,6 @@ from tunewise.rule import Finalist, nominate
 from tunewise.statistics import ScoresOf
 from tunewise.study.advice import promise
 from tunewise.study.budget import MOST_FOLDS_SHARE
-from tunewise.study.evaluation import preference
 from tunewise.study.folding import FINALISTS, fits_of, folding_of, going_on
 from tunewise.study.policy import MORE_SEEDS, RESERVE_SHARE, Race
 from tunewise.study.proposals import Allowance
@@ -215,7 +215,7 @@ class InFolds(Chooser):
         The first may take `reserve` work more.
         """
         best = best_of_each(lines)
-        ranked = sorted(best.values(), key=lambda line: preference(line["value"], line["log_loss"]), reverse=True)
+        ranked = sorted(best.values(), key=cells.preferred, reverse=True)
         baselines = [line["method"] for line in ranked if get(line["method"]).family == "baseline"]
         prices = {line["method"]: self._price(line, best) for line in ranked if line["method"] not in baselines}
         taken, _ = going_on(prices, left, self.most, reserve)
@@ -289,12 +289,20 @@ def across(first: Case, second: Case, third: Case, draws: int) -> Iterator[InFol
 def as_in_a_study(cases: Sequence[Case], draws: int) -> tuple[list[list[InFolds]], list[list[InFolds]]]:
     """Choosers in folds of each cell: of tasks drawn three times, `across` the draws; of the others, `drawn`."""
     anew, once = [], []
-    for case in cases:
-        alike = [one for one in cases if (one.cell.task, one.cell.rows) == (case.cell.task, case.cell.rows)]
-        orders = itertools.permutations([one for one in alike if one is not case], 2)
-        some = [chooser for second, third in orders for chooser in across(case, second, third, draws)]
-        (anew if some else once).append(some or list(drawn(case, draws)))
+    for alike in drawn_again(cases):
+        for case in alike:
+            orders = itertools.permutations([one for one in alike if one is not case], 2)
+            some = [chooser for second, third in orders for chooser in across(case, second, third, draws)]
+            (anew if some else once).append(some or list(drawn(case, draws)))
     return anew, once
+
+
+def drawn_again(cases: Sequence[Case]) -> list[list[Case]]:
+    """The draws of each task with so many rows, side by side."""
+    found: dict[tuple[str, int], list[Case]] = {}
+    for case in cases:
+        found.setdefault((case.cell.task, case.cell.rows), []).append(case)
+    return list(found.values())
 
 
 def whole(case: Case) -> Unseen:

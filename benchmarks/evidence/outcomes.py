@@ -17,7 +17,6 @@ from tunewise.methods import get, registered
 from tunewise.methods.base import Verdict
 from tunewise.reading.folds import FEWEST_VALIDATION
 from tunewise.study.advice import Situation
-from tunewise.study.evaluation import preference
 from tunewise.study.forecast import Forecaster, TokenStatistics
 from tunewise.study.proposals import Outcome, Proposal
 from tunewise.task import Choices, TaskSpec, Text
@@ -268,7 +267,7 @@ def is_tuned(line: Line) -> bool:
 def preferred_check(line: Line) -> int:
     """The place of the check that a trial is used at, by its own validation rows."""
     checks = line["checks"]
-    return max(range(len(checks)), key=lambda at: preference(checks[at]["value"], checks[at]["log_loss"]))
+    return max(range(len(checks)), key=lambda at: cells.preferred(checks[at]))
 
 
 def best_of_each(lines: Sequence[Line]) -> dict[str, Line]:

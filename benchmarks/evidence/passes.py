@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from cells import Cell
-from choosers import aligned
+from choosers import aligned, drawn_again
 from outcomes import Case, Line, cases, in_folds, is_tuned, preferred_check
 from replay import over_tasks, points
 
@@ -60,10 +60,7 @@ def table(found: list[Ahead]) -> str:
 
 def alike(found: Sequence[Case], folds: Sequence[Sequence[Case]]) -> Iterator[Sequence[Case]]:
     """Cells that were trained at the same settings: the draws of a task, and its folds."""
-    sizes: dict[tuple[str, int], list[Case]] = {}
-    for case in found:
-        sizes.setdefault((case.cell.task, case.cell.rows), []).append(case)
-    yield from (aligned(some) for some in (*sizes.values(), *folds) if len(some) > 1)
+    yield from (aligned(some) for some in (*drawn_again(found), *folds) if len(some) > 1)
 
 
 def made_again(trained: Sequence[Case]) -> Iterator[tuple[str, float]]:

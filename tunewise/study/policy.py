@@ -190,19 +190,16 @@ class Race:
         return method.starts_from is None or self.best_of(method.starts_from) is not None
 
     def _redone(self, ladder: Ladder) -> bool:
-        """Whether a trial of it could be done again in the other folds."""
-        return self._once(ladder) <= self.allowance.longest
+        """Whether a trial of it could be done again in the other folds, the prompt that it starts from first."""
+        best = self.best_of(ladder.method.starts_from) if ladder.method.starts_from else None
+        once = self._price(replace(ladder, rates=ladder.rates[:1])) + (best.work if best else 0.0)
+        return once <= self.allowance.longest
 
     @property
     def _tuned_before(self) -> bool:
         """Whether a tuned trial finished."""
         finished = (outcome.trial for outcome in self.outcomes.values() if outcome.status == "finished")
         return any(_is_tuned(self.made[trial].method) for trial in finished)
-
-    def _once(self, ladder: Ladder) -> float:
-        """Work of one of its trials from first to last, the prompt that it starts from included."""
-        best = self.best_of(ladder.method.starts_from) if ladder.method.starts_from else None
-        return self._price(replace(ladder, rates=ladder.rates[:1])) + (best.work if best else 0.0)
 
     def _whole_ladder(self, method: Any) -> Ladder:
         space = dict(method.search_space(self.spec, self.model, self.forecaster.n_train))
